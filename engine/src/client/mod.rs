@@ -1,0 +1,70 @@
+//! What threads and tasks use: finds the shard of a key, reads it in place, and hands writes to it.
+//!
+//! Guards: a read costs no hop; a write costs at most one, and none while its shard is idle.
+
+mod read;
+mod scan;
+mod write;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use scan::{Scan, ScanRange, Snapshot};
+pub use write::{PutIf, WriteOptions};
+
+use crate::error::{Error, Result};
+use crate::ids::ShardId;
+use crate::options::Durability;
+use crate::ring::Ring;
+use crate::runtime::Clock;
+use crate::shard::ShardHandle;
+use crate::txn::snapshots::Snapshots;
+
+/// What an engine's clients share.
+pub struct Shared {
+    pub ring: Arc<Ring>,
+    pub ring_version: u64,
+    pub shards: Vec<Arc<ShardHandle>>,
+    pub snapshots: Arc<Snapshots>,
+    pub clock: Arc<dyn Clock>,
+    pub durability: Durability,
+    pub closed: AtomicBool,
+}
+
+/// A handle to an open engine; cheap to clone, usable from any thread. It does not keep the engine open.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+impl Client {
+    pub(crate) fn new(shared: Arc<Shared>) -> Client {
+        Client { shared }
+    }
+
+    /// The shard that owns `key`.
+    pub fn shard_of(&self, key: &[u8]) -> ShardId {
+        self.shared.ring.owner_of_key(key)
+    }
+
+    pub fn shard_count(&self) -> u16 {
+        self.shared.ring.shards()
+    }
+
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    /// The level of writes that do not name one.
+    pub fn default_durability(&self) -> Durability {
+        self.shared.durability
+    }
+
+    fn handle_of(&self, key: &[u8]) -> &Arc<ShardHandle> {
+        &self.shared.shards[self.shard_of(key).index()]
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.shared.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,205 @@
+//! Views over all shards, and scans of them in key order.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::Client;
+use crate::error::{Error, Result};
+use crate::ids::{CommitTs, Keyspace, ShardId};
+use crate::pending::{Helper, Pending, pending};
+use crate::runtime::LocalFuture;
+use crate::shard::Request;
+use crate::table::merge::Direction;
+use crate::table::merged_scan::{MergedScan, Owns, ScanPart};
+use crate::table::range_cursor::Range;
+use crate::table::read_state::ReadState;
+use crate::txn::snapshots::Registered;
+use crate::value::{Entry, Value, ValueRef};
+
+/// A view over all shards: every commit up to its version, and nothing later. Old versions are kept while it lives.
+pub struct Snapshot {
+    registered: Registered,
+}
+
+impl Snapshot {
+    pub fn version(&self) -> CommitTs {
+        self.registered.at()
+    }
+}
+
+/// Which keys of a keyspace to scan, and in which direction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScanRange {
+    pub keyspace: Keyspace,
+    pub lower: Bound<Vec<u8>>,
+    pub upper: Bound<Vec<u8>>,
+    pub reverse: bool,
+}
+
+impl ScanRange {
+    pub fn all(keyspace: Keyspace) -> ScanRange {
+        ScanRange { keyspace, lower: Bound::Unbounded, upper: Bound::Unbounded, reverse: false }
+    }
+
+    /// The keys that begin with `prefix`.
+    pub fn prefix(keyspace: Keyspace, prefix: &[u8]) -> ScanRange {
+        let upper = match prefix.iter().rposition(|b| *b != 0xff) {
+            Some(last) => {
+                let mut end = prefix[..=last].to_vec();
+                end[last] += 1;
+                Bound::Excluded(end)
+            }
+            None => Bound::Unbounded,
+        };
+        ScanRange { keyspace, lower: Bound::Included(prefix.to_vec()), upper, reverse: false }
+    }
+}
+
+/// Entries of a range in key order. It keeps its view by itself.
+pub struct Scan {
+    merged: MergedScan,
+    /// Versions that the scan may still come to are kept as long as it lives.
+    _view: Arc<Registered>,
+}
+
+impl Scan {
+    /// The next entry, lent where it lies.
+    pub fn next_ref(&mut self) -> Result<Option<(&[u8], ValueRef<'_>)>> {
+        self.merged.next()
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Result<Entry>> {
+        match self.next_ref() {
+            Ok(None) => None,
+            Ok(Some((key, value))) => {
+                let value: Value = value.to_value();
+                Some(Ok(Entry { key: key.to_vec(), value }))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+impl Client {
+    /// A view of everything acknowledged so far. Waits, at most for one flush of each shard, until what is under way and
+    /// older than the view is visible. Not for a shard's own thread: see [`Client::snapshot_async`].
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let (snapshot, waits) = self.begin_snapshot()?;
+        for wait in waits {
+            wait.wait()?;
+        }
+        Ok(snapshot)
+    }
+
+    /// As [`Client::snapshot`], for tasks.
+    pub fn snapshot_async(&self) -> LocalFuture<'static, Result<Snapshot>> {
+        let begun = self.begin_snapshot();
+        Box::pin(async move {
+            let (snapshot, waits) = begun?;
+            for wait in waits {
+                wait.await?;
+            }
+            Ok(snapshot)
+        })
+    }
+
+    /// Register the view and ask each shard that has older commits under way to say when they are visible.
+    fn begin_snapshot(&self) -> Result<(Snapshot, Vec<Pending<()>>)> {
+        self.check_open()?;
+        let registered = self.shared.snapshots.register();
+        let at = registered.at();
+        let unsettled = self.shared.shards.iter().filter(|handle| !handle.view.is_settled(at));
+        let waits = unsettled.map(fence).collect();
+        Ok((Snapshot { registered }, waits))
+    }
+
+    /// The entries of `range` as the view has them, in key order over all shards.
+    pub fn scan(&self, snapshot: &Snapshot, range: ScanRange) -> Result<Scan> {
+        self.check_open()?;
+        self.keep_order()?;
+        let at = snapshot.version();
+        // A registration of its own, so that the snapshot may go before the scan does.
+        let view = self.shared.snapshots.register_at(&snapshot.registered);
+        Ok(Scan { merged: self.merged(range, at)?, _view: Arc::new(view) })
+    }
+
+    /// As [`Client::scan`], for tasks on a shard's thread.
+    pub fn scan_async(&self, snapshot: &Snapshot, range: ScanRange) -> LocalFuture<'static, Result<Scan>> {
+        let client = self.clone();
+        let at = snapshot.version();
+        let view = self.shared.snapshots.register_at(&snapshot.registered);
+        Box::pin(async move {
+            client.check_open()?;
+            for wait in client.order_waits() {
+                wait.await?;
+            }
+            Ok(Scan { merged: client.merged(range, at)?, _view: Arc::new(view) })
+        })
+    }
+
+    fn merged(&self, range: ScanRange, at: CommitTs) -> Result<MergedScan> {
+        let parts = self.shared.shards.iter().map(|handle| {
+            let (state, at) = handle.view.at(at);
+            let owns = self.owner_filter(&state, handle.view.id);
+            ScanPart { state, at, owns }
+        });
+        let ScanRange { keyspace, lower, upper, reverse } = range;
+        let direction = if reverse { Direction::Reverse } else { Direction::Forward };
+        let range = Range { keyspace, lower, upper, direction };
+        MergedScan::new(parts.collect(), &range, self.shared.clock.wall_ms())
+    }
+
+    /// Tables written before the last change of the shard count may hold keys that moved away since.
+    fn owner_filter(&self, state: &ReadState, shard: ShardId) -> Option<Owns> {
+        let version = self.shared.ring_version;
+        let pure = state.tables.runs().iter().flat_map(|run| run.tables()).all(|t| t.meta().ring_version == version);
+        let ring = Arc::clone(&self.shared.ring);
+        (!pure).then(|| -> Owns { Box::new(move |key| ring.owner_of_key(key) == shard) })
+    }
+
+    fn keep_order(&self) -> Result<()> {
+        for wait in self.order_waits() {
+            wait.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Shards whose memtable is not kept in key order yet are asked to.
+    fn order_waits(&self) -> Vec<Pending<()>> {
+        let unordered = self.shared.shards.iter().filter(|handle| !handle.view.is_ordered());
+        unordered.map(|handle| ask(handle, |reply| Request::KeepOrder { reply })).collect()
+    }
+}
+
+fn fence(handle: &Arc<crate::shard::ShardHandle>) -> Pending<()> {
+    ask(handle, |reply| Request::Fence { reply })
+}
+
+fn ask(
+    handle: &Arc<crate::shard::ShardHandle>,
+    make: impl FnOnce(crate::pending::Completer<()>) -> Request,
+) -> Pending<()> {
+    let (completer, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
+    if let Err(request) = handle.submit(make(completer)) {
+        request.refuse(Error::Busy { queue: "inbox of the shard", limit: handle.inbox_capacity() });
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_before_the_next_one() {
+        let upper = |prefix: &[u8]| ScanRange::prefix(Keyspace(0), prefix).upper;
+        assert_eq!(upper(b"ab"), Bound::Excluded(b"ac".to_vec()));
+        assert_eq!(upper(b"a\xff"), Bound::Excluded(b"b".to_vec()));
+        assert_eq!(upper(b"\xff\xff"), Bound::Unbounded);
+        assert_eq!(upper(b""), Bound::Unbounded);
+    }
+}

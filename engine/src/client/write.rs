@@ -1,0 +1,336 @@
+//! Writes: checked here, executed by the shard that owns their keys.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Client;
+use crate::error::{Error, Result};
+use crate::format::block::Op;
+use crate::format::record::OpRef;
+use crate::ids::{CommitTs, Expiry, Keyspace, Kind, ShardId};
+use crate::options::{BATCH_BYTES_MAX, Durability};
+use crate::pending::{Completer, Helper, Pending, pending};
+use crate::shard::request::{Program, Reply};
+use crate::shard::tx::check_sizes;
+use crate::shard::{Request, ShardHandle, Tx};
+use crate::value::{Condition, WriteBatch, WriteOp};
+
+/// How one write is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// `None`: the level the engine was opened with.
+    pub durability: Option<Durability>,
+    /// When the value written ceases to exist.
+    pub expiry: Expiry,
+}
+
+/// What became of a conditional write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PutIf {
+    Done(CommitTs),
+    /// The condition did not hold; the version that stands there.
+    Refused {
+        current: Option<CommitTs>,
+    },
+}
+
+impl Client {
+    pub fn put(&self, keyspace: Keyspace, key: &[u8], value: &[u8], options: WriteOptions) -> Pending<CommitTs> {
+        let change = Op::Put { value, kind: Kind::BYTES, expiry: options.expiry };
+        self.write_one(OpRef { keyspace, key, change }, options)
+    }
+
+    /// Says whether the key existed.
+    pub fn delete(&self, keyspace: Keyspace, key: &[u8], options: WriteOptions) -> Pending<bool> {
+        let owned = key.to_vec();
+        self.run(key, options, move |tx| {
+            let existed = tx.get(keyspace, &owned)?.is_some();
+            if existed {
+                tx.delete(keyspace, &owned)?;
+            }
+            Ok(existed)
+        })
+    }
+
+    /// Put if the present value meets the condition.
+    pub fn put_if(
+        &self,
+        keyspace: Keyspace,
+        key: &[u8],
+        value: &[u8],
+        condition: Condition,
+        options: WriteOptions,
+    ) -> Pending<PutIf> {
+        let (owned_key, owned_value) = (key.to_vec(), value.to_vec());
+        self.run_commit(
+            key,
+            options,
+            move |tx| {
+                let current = tx.get(keyspace, &owned_key)?;
+                let holds = match (&condition, &current) {
+                    (Condition::Always, _) | (Condition::Absent, None) | (Condition::Present, Some(_)) => true,
+                    (Condition::Equal(bytes), Some(value)) => value.bytes == bytes.as_slice(),
+                    (Condition::Version(version), Some(value)) => value.version == *version,
+                    (Condition::Absent, Some(_))
+                    | (Condition::Present | Condition::Equal(_) | Condition::Version(_), None) => false,
+                };
+                if !holds {
+                    return Ok(Some(current.map(|value| value.version)));
+                }
+                tx.put(keyspace, &owned_key, &owned_value, Kind::BYTES, options.expiry)?;
+                Ok(None)
+            },
+            |refused, commit| match refused {
+                Some(current) => PutIf::Refused { current },
+                None => PutIf::Done(commit),
+            },
+        )
+    }
+
+    /// Add to a decimal integer; an absent key counts as zero. The expiry of the key stays.
+    pub fn incr(&self, keyspace: Keyspace, key: &[u8], by: i64, options: WriteOptions) -> Pending<i64> {
+        let owned = key.to_vec();
+        self.run(key, options, move |tx| {
+            let current = tx.get(keyspace, &owned)?;
+            let (before, expiry) = match current {
+                Some(value) => (parse_integer(value.bytes).ok_or(Error::NotAnInteger)?, value.expiry),
+                None => (0, options.expiry),
+            };
+            let after = before.checked_add(by).ok_or(Error::Overflow)?;
+            tx.put(keyspace, &owned, after.to_string().as_bytes(), Kind::BYTES, expiry)?;
+            Ok(after)
+        })
+    }
+
+    /// Write all of the batch atomically. Its keys must belong to one shard.
+    pub fn write_batch(&self, batch: WriteBatch, options: WriteOptions) -> Pending<CommitTs> {
+        match self.check_batch(&batch) {
+            Err(error) => Pending::ready(Err(error)),
+            Ok(None) => Pending::ready(Ok(CommitTs::ZERO)),
+            Ok(Some(shard)) => {
+                let level = self.level(options);
+                let handle = &self.shared.shards[shard.index()];
+                let (completer, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
+                submit(handle, Request::Write { ops: last_of_each_key(batch.ops), level, reply: completer });
+                answer
+            }
+        }
+    }
+
+    /// Run `f` on the shard that owns `key`, in one step with all its reads and writes. The answer comes when its writes,
+    /// and any write that it read, are durable at their level. `f` must be quick and must not block.
+    pub fn run<T: Send + 'static>(
+        &self,
+        key: &[u8],
+        options: WriteOptions,
+        f: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Pending<T> {
+        self.run_commit(key, options, f, |value, _| value)
+    }
+
+    /// As [`Client::run`]; `finish` is given the commit too.
+    pub fn run_commit<T: Send + 'static, U: Send + 'static>(
+        &self,
+        key: &[u8],
+        options: WriteOptions,
+        f: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        finish: impl FnOnce(T, CommitTs) -> U + Send + 'static,
+    ) -> Pending<U> {
+        if let Err(error) = self.check_open().and_then(|()| check_sizes(key, 0)) {
+            return Pending::ready(Err(error));
+        }
+        let handle = self.handle_of(key);
+        let (completer, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
+        let program = Box::new(Call { f, finish, completer });
+        submit(handle, Request::Run { program, level: self.level(options) });
+        answer
+    }
+
+    /// Everything answered before, on every shard, becomes durable.
+    pub fn sync(&self) -> Pending<()> {
+        self.on_every_shard(|reply| Request::Sync { reply })
+    }
+
+    /// Write what is in memory as tables and trim the logs.
+    pub(crate) fn checkpoint(&self) -> Pending<()> {
+        self.on_every_shard(|reply| Request::Checkpoint { reply })
+    }
+
+    fn on_every_shard(&self, make: impl Fn(crate::pending::Completer<()>) -> Request) -> Pending<()> {
+        if let Err(error) = self.check_open() {
+            return Pending::ready(Err(error));
+        }
+        let left = Arc::new(parking_lot::Mutex::new((self.shared.shards.len(), None::<Error>)));
+        let (completer, answer) = pending(None);
+        let completer = Arc::new(parking_lot::Mutex::new(Some(completer)));
+        for handle in &self.shared.shards {
+            let (each, each_answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
+            submit(handle, make(each));
+            let (left, completer) = (Arc::clone(&left), Arc::clone(&completer));
+            each_answer.on_ready(move |result| {
+                let mut left = left.lock();
+                left.0 -= 1;
+                if let Err(error) = result {
+                    left.1.get_or_insert(error);
+                }
+                if left.0 == 0
+                    && let Some(completer) = completer.lock().take()
+                {
+                    completer.complete(left.1.take().map_or(Ok(()), Err));
+                }
+            });
+        }
+        answer
+    }
+
+    fn write_one(&self, op: OpRef<'_>, options: WriteOptions) -> Pending<CommitTs> {
+        let len = match op.change {
+            Op::Put { value, .. } => value.len(),
+            Op::Delete => 0,
+        };
+        if let Err(error) = self.check_open().and_then(|()| check_sizes(op.key, len)) {
+            return Pending::ready(Err(error));
+        }
+        let level = self.level(options);
+        let handle = self.handle_of(op.key);
+        let (completer, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
+        // The completer is moved only if the shard takes the write; else a request carries it.
+        let mut completer = Some(completer);
+        let taken = handle.write_now(std::iter::once(op), level, || -> Reply {
+            let completer = completer.take().expect("asked for once");
+            Box::new(move |result| completer.complete(result))
+        });
+        match (taken, completer) {
+            (Some(Ok(())), _) => {}
+            (Some(Err(error)), Some(completer)) => completer.complete(Err(error)),
+            (None, Some(reply)) => submit(handle, Request::Write { ops: vec![owned(op)], level, reply }),
+            (Some(Err(_)) | None, None) => unreachable!("a reply is made only for a write that was taken"),
+        }
+        answer
+    }
+
+    fn level(&self, options: WriteOptions) -> Durability {
+        options.durability.unwrap_or(self.shared.durability)
+    }
+
+    /// The one shard of all keys; `None` for an empty batch.
+    fn check_batch(&self, batch: &WriteBatch) -> Result<Option<ShardId>> {
+        self.check_open()?;
+        let mut shard = None;
+        let mut bytes = 0;
+        for op in &batch.ops {
+            let len = match op {
+                WriteOp::Put { value, .. } => value.len(),
+                WriteOp::Delete { .. } => 0,
+            };
+            check_sizes(op.key(), len)?;
+            bytes += op.key().len() + len;
+            let other = self.shard_of(op.key());
+            match shard {
+                None => shard = Some(other),
+                Some(first) if first != other => return Err(Error::CrossShard { first, other }),
+                Some(_) => {}
+            }
+        }
+        if bytes > BATCH_BYTES_MAX {
+            return Err(Error::BatchTooLarge { bytes: bytes as u64, max: BATCH_BYTES_MAX as u64 });
+        }
+        Ok(shard)
+    }
+}
+
+/// A closure as a shard's program.
+struct Call<F, G, U> {
+    f: F,
+    finish: G,
+    completer: Completer<U>,
+}
+
+impl<F, G, T, U> Program for Call<F, G, U>
+where
+    F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    G: FnOnce(T, CommitTs) -> U + Send + 'static,
+    T: Send + 'static,
+    U: Send + 'static,
+{
+    fn run(self: Box<Self>, tx: &mut Tx<'_>) -> Reply {
+        let Call { f, finish, completer } = *self;
+        let result = f(tx);
+        if result.is_err() {
+            tx.discard();
+        }
+        Box::new(move |done| {
+            completer.complete(result.and_then(|value| done.map(|commit| finish(value, commit))));
+        })
+    }
+
+    fn refuse(self: Box<Self>, error: Error) {
+        self.completer.complete(Err(error));
+    }
+}
+
+/// Hand over a request; if the inbox is full it is answered `Busy`.
+fn submit(handle: &Arc<ShardHandle>, request: Request) {
+    if handle.is_closed() {
+        return request.refuse(Error::Closed);
+    }
+    if let Err(request) = handle.submit(request) {
+        request.refuse(Error::Busy { queue: "inbox of the shard", limit: handle.inbox_capacity() });
+    }
+}
+
+fn owned(op: OpRef<'_>) -> WriteOp {
+    let (keyspace, key) = (op.keyspace, op.key.to_vec());
+    match op.change {
+        Op::Put { value, kind, expiry } => WriteOp::Put { keyspace, key, value: value.to_vec(), kind, expiry },
+        Op::Delete => WriteOp::Delete { keyspace, key },
+    }
+}
+
+/// Of several writes of one key the last counts; the others are dropped, and the order of keys is kept.
+fn last_of_each_key(ops: Vec<WriteOp>) -> Vec<WriteOp> {
+    let mut last: HashMap<(Keyspace, &[u8]), usize> = HashMap::with_capacity(ops.len());
+    for (at, op) in ops.iter().enumerate() {
+        last.insert((op.keyspace(), op.key()), at);
+    }
+    if last.len() == ops.len() {
+        return ops;
+    }
+    let mut keep = vec![false; ops.len()];
+    for at in last.into_values() {
+        keep[at] = true;
+    }
+    ops.into_iter().zip(keep).filter_map(|(op, keep)| keep.then_some(op)).collect()
+}
+
+/// A decimal integer as Redis takes it: no sign but a leading minus, no leading zeros, no spaces.
+fn parse_integer(bytes: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let number: i64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_read_as_redis_reads_them() {
+        assert_eq!(parse_integer(b"-12"), Some(-12));
+        assert_eq!(parse_integer(b"9223372036854775807"), Some(i64::MAX));
+        for bad in [b"".as_slice(), b"+1", b"01", b" 1", b"1 ", b"-0", b"9223372036854775808", b"1.0", &[0xff]] {
+            assert_eq!(parse_integer(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_write_of_a_key_counts() {
+        let mut batch = WriteBatch::new();
+        batch.put(Keyspace(0), b"a", b"1").put(Keyspace(1), b"a", b"2").delete(Keyspace(0), b"b");
+        batch.put(Keyspace(0), b"a", b"3");
+        let kept = last_of_each_key(batch.ops);
+        let mut expected = WriteBatch::new();
+        expected.put(Keyspace(1), b"a", b"2").delete(Keyspace(0), b"b").put(Keyspace(0), b"a", b"3");
+        assert_eq!(kept, expected.ops);
+    }
+}

@@ -1,0 +1,438 @@
+//! An open database: opens all shards in parallel, hands out clients, and closes what it opened.
+//!
+//! Guards: a directory is open once; nothing is served before every shard was read back whole and the life of this opening
+//! is on disk; a close returns when everything answered is durable.
+
+use std::any::Any;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::client::{Client, Shared};
+use crate::error::{Error, Result};
+use crate::format::superblock::Superblock;
+use crate::ids::{CommitTs, Life, ShardId};
+use crate::mailbox::Mailbox;
+use crate::mirror::MirrorFile;
+use crate::options::Options;
+use crate::pending::{Pending, pending};
+use crate::report::{OpenReport, ShardStats, Stats};
+use crate::reshard::{self, Resharded};
+use crate::ring::{Ring, VNODES};
+use crate::runtime::host::Machine;
+use crate::runtime::{Executor, Fs, Host, LocalFuture, LockError, ShardThread};
+use crate::shard::ShardHandle;
+use crate::shard::recover::{Home, create_shard, parse_shard_dir, remove_shard, sync_dir};
+use crate::shard::service::{self, Opened, Order, ServeOrder, ServiceEnds, SpawnTask};
+use crate::txn::snapshots::Snapshots;
+use crate::txn::timestamps::Timestamps;
+
+pub const SUPERBLOCK_FILE: &str = "superblock";
+pub const LOCK_FILE: &str = "LOCK";
+
+/// Handed to a task on a shard's own thread.
+#[derive(Clone)]
+pub struct Local {
+    pub client: Client,
+    pub executor: Rc<dyn Executor>,
+    pub shard: ShardId,
+}
+
+/// An open database; clones are handles to the same one. The last handle that goes closes it.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    shared: Arc<Shared>,
+    spawns: Vec<Arc<Mailbox<SpawnTask>>>,
+    /// Taken by whoever closes.
+    running: Mutex<Option<Running>>,
+    report: OpenReport,
+    path: PathBuf,
+}
+
+struct Running {
+    ended: Vec<Pending<()>>,
+    threads: Vec<Box<dyn ShardThread>>,
+    _lock: Box<dyn Any + Send + Sync>,
+}
+
+/// A shard's thread that was started.
+pub(crate) struct Started {
+    pub shard: ShardId,
+    pub orders: Arc<Mailbox<Order>>,
+    spawns: Arc<Mailbox<SpawnTask>>,
+    thread: Box<dyn ShardThread>,
+    ended: Pending<()>,
+    pub opened: Opened,
+}
+
+impl Engine {
+    /// Open the database in `path`, creating it if there is none and the options allow it.
+    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Engine> {
+        let host: Arc<dyn Host> = Arc::new(Machine::new(path.as_ref(), options.create_if_missing)?);
+        futures_lite::future::block_on(Engine::open_on(host, options))
+    }
+
+    /// Open the database of a host, be it a machine or a simulated one.
+    pub async fn open_on(host: Arc<dyn Host>, options: Options) -> Result<Engine> {
+        options.check()?;
+        let fs = host.fs();
+        let path = fs.root();
+        let lock = fs.lock(Path::new(LOCK_FILE)).map_err(|e| match e {
+            LockError::Held { pid } => Error::Locked { path: path.clone(), holder_pid: pid },
+            LockError::Io(e) => Error::io("lock", path.join(LOCK_FILE), e),
+        })?;
+        let (mut root, mut superblock) = open_root(&host, &options)?;
+        remove_strange_shards(&fs, superblock.shards)?;
+        let mut home = Home {
+            fs: Arc::clone(&fs),
+            db_id: superblock.db_id,
+            life: superblock.life,
+            ring_version: superblock.ring_version,
+            shards: superblock.shards,
+            vnodes: superblock.vnodes,
+            hash_seed: host.random_u64(),
+            options: options.clone(),
+        };
+        let mut started = start_shards(&host, &home, 0..superblock.shards).await?;
+        let mut resharded = None;
+        let wanted = options.shards.unwrap_or(superblock.shards);
+        if wanted != superblock.shards {
+            match reshard::run(&host, &home, &mut root, &mut superblock, &mut started, wanted).await {
+                Ok(done) => resharded = Some(done),
+                Err(error) => {
+                    leave(started).await;
+                    return Err(error);
+                }
+            }
+            home.ring_version = superblock.ring_version;
+        }
+        // From here on new bytes are written, under a life that no byte on disk has yet.
+        superblock.life = superblock.life.next();
+        home.life = superblock.life;
+        if let Err(error) = root.save(&superblock.encode()) {
+            leave(started).await;
+            return Err(error);
+        }
+        serve(host, &options, superblock, started, lock, path, resharded).await
+    }
+
+    /// A client for any number of threads.
+    pub fn client(&self) -> Client {
+        self.inner.client.clone()
+    }
+
+    pub fn shard_count(&self) -> u16 {
+        self.inner.shared.ring.shards()
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// What opening found and did.
+    pub fn report(&self) -> &OpenReport {
+        &self.inner.report
+    }
+
+    /// Write what is in memory as tables and trim the logs. Blocks.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.inner.client.checkpoint().wait()
+    }
+
+    /// As [`Engine::checkpoint`], for tasks.
+    pub fn checkpoint_async(&self) -> Pending<()> {
+        self.inner.client.checkpoint()
+    }
+
+    /// Counters of all shards.
+    pub fn stats(&self) -> Stats {
+        let shards = self.inner.shared.shards.iter().map(|handle| ShardStats::of(handle)).collect();
+        Stats { shards, snapshots: self.inner.shared.snapshots.count() }
+    }
+
+    /// Run a task on a shard's own thread.
+    pub fn spawn_on(
+        &self,
+        shard: ShardId,
+        task: impl FnOnce(Local) -> LocalFuture<'static, ()> + Send + 'static,
+    ) -> Result<()> {
+        let Some(spawns) = self.inner.spawns.get(shard.index()) else {
+            return Err(Error::invalid(format!("there is no shard {shard}")));
+        };
+        if self.inner.shared.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        let client = self.client();
+        spawns.send(Box::new(move |executor| task(Local { client, executor, shard })));
+        Ok(())
+    }
+
+    /// Refuse further calls, make everything answered durable, write it as tables, and end the shards' threads. Blocks; must
+    /// not be called on a shard's thread. Later calls return at once.
+    pub fn close(&self) -> Result<()> {
+        match self.inner.begin_close() {
+            Some(running) => futures_lite::future::block_on(running.end(true)),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Engine::close`], for a task that is not on one of the shards' threads.
+    pub async fn close_async(&self) -> Result<()> {
+        match self.inner.begin_close() {
+            Some(running) => running.end(false).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Inner {
+    fn begin_close(&self) -> Option<Running> {
+        self.shared.closed.store(true, Ordering::Release);
+        let running = self.running.lock().take()?;
+        for handle in &self.shared.shards {
+            handle.close.set();
+        }
+        Some(running)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let Some(running) = self.begin_close() else { return };
+        // Threads first: in a simulation, where nothing can be waited for here, this returns at once.
+        running.threads.iter().for_each(|thread| thread.join());
+        for ended in running.ended {
+            if ended.is_ready()
+                && let Err(error) = ended.wait()
+            {
+                tracing::error!(path = %self.path.display(), %error, "the engine was closed by its last handle, not cleanly");
+            }
+        }
+    }
+}
+
+impl Running {
+    async fn end(self, join: bool) -> Result<()> {
+        let mut first = Ok(());
+        for ended in self.ended {
+            let result = ended.await;
+            if first.is_ok() {
+                first = result;
+            }
+        }
+        if join {
+            self.threads.iter().for_each(|thread| thread.join());
+        }
+        first
+    }
+}
+
+/// The root record, made if there is none.
+fn open_root(host: &Arc<dyn Host>, options: &Options) -> Result<(MirrorFile, Superblock)> {
+    let fs = host.fs();
+    let path = Path::new(SUPERBLOCK_FILE);
+    let shown = fs.root().join(path);
+    if fs.exists(path).map_err(|e| Error::io("look for", &shown, e))? {
+        let (mirror, record) = MirrorFile::load(&fs, path)?;
+        if let Some(bytes) = record {
+            if options.error_if_exists {
+                return Err(Error::invalid(format!("{} already holds a database", fs.root().display())));
+            }
+            let superblock = Superblock::decode(&bytes)
+                .map_err(|e| Error::Incompatible { path: shown.clone(), what: e.to_string() })?;
+            return Ok((mirror, superblock));
+        }
+        // Its creation was interrupted before anything was acknowledged.
+        drop(mirror);
+        fs.remove_file(path).map_err(|e| Error::io("remove", &shown, e))?;
+    } else if let Some(strange) = first_shard_dir(&fs)?
+        && !creation_was_interrupted(&fs)?
+    {
+        return Err(Error::corrupt(shown, 0, format!("the superblock is missing, but {strange} is there")));
+    }
+    if !options.create_if_missing {
+        return Err(Error::invalid(format!("{} holds no database, and create_if_missing is off", fs.root().display())));
+    }
+    create_root(host, options)
+}
+
+/// The mark that a database is being created; removed once its superblock stands.
+pub(crate) const CREATING_FILE: &str = "creating";
+
+fn creation_was_interrupted(fs: &Arc<dyn Fs>) -> Result<bool> {
+    let path = Path::new(CREATING_FILE);
+    fs.exists(path).map_err(|e| Error::io("look for", fs.root().join(path), e))
+}
+
+fn first_shard_dir(fs: &Arc<dyn Fs>) -> Result<Option<String>> {
+    let names = fs.list(Path::new("")).map_err(|e| Error::io("list", fs.root(), e))?;
+    Ok(names.into_iter().find(|name| parse_shard_dir(name).is_some()))
+}
+
+/// Create a database: the mark, the shards, and last the superblock, which makes it one.
+fn create_root(host: &Arc<dyn Host>, options: &Options) -> Result<(MirrorFile, Superblock)> {
+    let fs = host.fs();
+    let shards = match options.shards {
+        Some(n) => n,
+        None => u16::try_from(host.processors().len().max(1)).unwrap_or(crate::options::SHARDS_MAX),
+    };
+    let superblock = Superblock { db_id: host.random_u64(), life: Life(1), ring_version: 1, vnodes: VNODES, shards };
+    let mark = Path::new(CREATING_FILE);
+    let io = |op, path: &Path, e| Error::io(op, fs.root().join(path), e);
+    if !creation_was_interrupted(&fs)? {
+        fs.open(mark, crate::runtime::OpenMode::CreateNew).map_err(|e| io("create", mark, e))?;
+        sync_dir(&fs, Path::new(""))?;
+    }
+    remove_strange_shards(&fs, 0)?;
+    let home = Home {
+        fs: Arc::clone(&fs),
+        db_id: superblock.db_id,
+        life: superblock.life,
+        ring_version: superblock.ring_version,
+        shards: superblock.shards,
+        vnodes: superblock.vnodes,
+        hash_seed: host.random_u64(),
+        options: options.clone(),
+    };
+    for shard in 0..shards {
+        create_shard(&home, ShardId(shard))?;
+    }
+    let mut mirror = MirrorFile::create(&fs, Path::new(SUPERBLOCK_FILE))?;
+    mirror.save(&superblock.encode())?;
+    fs.remove_file(mark).map_err(|e| io("remove", mark, e))?;
+    sync_dir(&fs, Path::new(""))?;
+    Ok((mirror, superblock))
+}
+
+/// Directories of shards that the ring in force does not have: an interrupted change of the shard count, or its rest.
+fn remove_strange_shards(fs: &Arc<dyn Fs>, shards: u16) -> Result<()> {
+    let names = fs.list(Path::new("")).map_err(|e| Error::io("list", fs.root(), e))?;
+    for shard in names.iter().filter_map(|name| parse_shard_dir(name)).filter(|shard| shard.0 >= shards) {
+        remove_shard(fs, shard)?;
+    }
+    Ok(())
+}
+
+/// Start threads for shards and wait until all were read back. On a failure the others leave.
+pub(crate) async fn start_shards(
+    host: &Arc<dyn Host>,
+    home: &Home,
+    shards: std::ops::Range<u16>,
+) -> Result<Vec<Started>> {
+    let processors = host.processors();
+    let mut waiting = Vec::new();
+    let mut failure = None;
+    for shard in shards.map(ShardId) {
+        let processor = processors.get(shard.index() % processors.len().max(1)).copied().unwrap_or(0);
+        let orders = Arc::new(Mailbox::default());
+        let spawns = Arc::new(Mailbox::default());
+        let (opened, opened_answer) = pending(None);
+        let (ended, ended_answer) = pending(None);
+        let ends = ServiceEnds { orders: Arc::clone(&orders), spawns: Arc::clone(&spawns) };
+        let main = service::main(home.clone(), shard, host.clock(), ends, opened, ended);
+        match host.start_shard(shard, home.options.pin_threads.then_some(processor), main) {
+            Ok(thread) => waiting.push((shard, orders, spawns, thread, ended_answer, opened_answer)),
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+    }
+    let mut started = Vec::new();
+    for (shard, orders, spawns, thread, ended, opened) in waiting {
+        match opened.await {
+            Ok(opened) => started.push(Started { shard, orders, spawns, thread, ended, opened }),
+            Err(error) => {
+                failure.get_or_insert(error);
+                let _ = ended.await;
+            }
+        }
+    }
+    match failure {
+        None => Ok(started),
+        Some(error) => {
+            leave(started).await;
+            Err(error)
+        }
+    }
+}
+
+/// End shards that do not serve.
+pub(crate) async fn leave(started: Vec<Started>) {
+    for shard in started {
+        shard.orders.send(Order::Leave);
+        let _ = shard.ended.await;
+    }
+}
+
+async fn serve(
+    host: Arc<dyn Host>,
+    options: &Options,
+    superblock: Superblock,
+    started: Vec<Started>,
+    lock: Box<dyn Any + Send + Sync>,
+    path: PathBuf,
+    resharded: Option<Resharded>,
+) -> Result<Engine> {
+    let last = started.iter().map(|s| s.opened.max_commit).max().unwrap_or(CommitTs::ZERO);
+    let timestamps = Arc::new(Timestamps::starting_after(last));
+    let snapshots = Arc::new(Snapshots::new(Arc::clone(&timestamps)));
+    let ring = Arc::new(Ring::new(superblock.shards, superblock.vnodes));
+    let report =
+        OpenReport::new(superblock.db_id, started.iter().map(|s| s.opened.report.clone()).collect(), resharded);
+    let mut answers = Vec::new();
+    for shard in &started {
+        let order = ServeOrder {
+            life: superblock.life,
+            ring: Arc::clone(&ring),
+            ring_version: superblock.ring_version,
+            timestamps: Arc::clone(&timestamps),
+            snapshots: Arc::clone(&snapshots),
+            visible: last,
+        };
+        let (reply, answer) = pending(None);
+        shard.orders.send(Order::Serve(order, reply));
+        answers.push(answer);
+    }
+    let mut shards: Vec<Arc<ShardHandle>> = Vec::new();
+    let mut failure = None;
+    for answer in answers {
+        match answer.await {
+            Ok(handle) => shards.push(handle),
+            Err(error) => {
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    let (mut spawns, mut ended, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+    for shard in started {
+        spawns.push(shard.spawns);
+        ended.push(shard.ended);
+        threads.push(shard.thread);
+    }
+    let running = Running { ended, threads, _lock: lock };
+    if let Some(error) = failure {
+        shards.iter().for_each(|handle| handle.close.set());
+        let _ = running.end(false).await;
+        return Err(error);
+    }
+    let shared = Arc::new(Shared {
+        ring,
+        ring_version: superblock.ring_version,
+        shards,
+        snapshots,
+        clock: host.clock(),
+        durability: options.durability,
+        closed: AtomicBool::new(false),
+    });
+    let client = Client::new(Arc::clone(&shared));
+    Ok(Engine { inner: Arc::new(Inner { client, shared, spawns, running: Mutex::new(Some(running)), report, path }) })
+}

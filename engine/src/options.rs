@@ -1,0 +1,94 @@
+//! Settings of an engine and of single calls. Nothing that decides durability has a silent default inside a call.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+pub const KEY_LEN_MAX: usize = 64 << 10;
+pub const VALUE_LEN_MAX: usize = 64 << 20;
+/// Bytes of keys and values in one atomic batch.
+pub const BATCH_BYTES_MAX: usize = 128 << 20;
+pub const SHARDS_MAX: u16 = 1024;
+
+/// When a write is answered. At every level a killed process loses nothing that was answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// Once it is durable on disk.
+    Sync,
+    /// At once; durable within the time given.
+    Interval(Duration),
+    /// At once; written to the log when convenient, durable when something else makes it so.
+    None,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Durability::Sync => f.write_str("sync"),
+            Durability::Interval(time) => write!(f, "interval({} ms)", time.as_millis()),
+            Durability::None => f.write_str("none"),
+        }
+    }
+}
+
+/// How an engine is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Shards, each with its own core and log; `None` takes as many as there are processors to use, or, for an
+    /// existing database, keeps what it has.
+    pub shards: Option<u16>,
+    /// The level of writes that do not name one.
+    pub durability: Durability,
+    pub create_if_missing: bool,
+    /// Refuse a directory that already holds a database.
+    pub error_if_exists: bool,
+    /// Bytes of memory per shard before the memtable is sealed and written as a sorted table.
+    pub memtable_bytes: u64,
+    /// Bytes of a full-grown log segment; the first ones are smaller.
+    pub segment_bytes: u64,
+    /// Requests that may wait in one shard's inbox.
+    pub inbox_len: u32,
+    /// Pin each shard's thread to its processor.
+    pub pin_threads: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            shards: None,
+            durability: Durability::Sync,
+            create_if_missing: true,
+            error_if_exists: false,
+            memtable_bytes: 64 << 20,
+            segment_bytes: 64 << 20,
+            inbox_len: 8192,
+            pin_threads: true,
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(n) = self.shards
+            && !(1..=SHARDS_MAX).contains(&n)
+        {
+            return Err(Error::invalid(format!("shards = {n}: give 1 to {SHARDS_MAX}")));
+        }
+        if let Durability::Interval(time) = self.durability
+            && (time.is_zero() || time > Duration::from_secs(3600))
+        {
+            return Err(Error::invalid("a durability interval is 1 ms to 1 hour"));
+        }
+        if self.memtable_bytes < 64 << 10 {
+            return Err(Error::invalid(format!("memtable_bytes = {}: give at least 65536", self.memtable_bytes)));
+        }
+        if !(64 << 10..=4 << 30).contains(&self.segment_bytes) {
+            return Err(Error::invalid(format!("segment_bytes = {}: give 65536 to 4 GiB", self.segment_bytes)));
+        }
+        if self.inbox_len < 2 {
+            return Err(Error::invalid("inbox_len is at least 2"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! What opening a database found and did, and what its shards have done since.
+
+use std::fmt;
+
+use crate::ids::{CommitTs, ShardId};
+use crate::reshard::Resharded;
+use crate::shard::recover::ShardReport;
+use crate::shard::{Counters, ShardHandle};
+
+/// The account of one opening.
+#[derive(Clone, Debug, Default)]
+pub struct OpenReport {
+    pub db_id: u64,
+    pub shards: Vec<ShardReport>,
+    pub resharded: Option<Resharded>,
+}
+
+impl OpenReport {
+    pub fn new(db_id: u64, shards: Vec<ShardReport>, resharded: Option<Resharded>) -> OpenReport {
+        OpenReport { db_id, shards, resharded }
+    }
+
+    pub fn records_replayed(&self) -> u64 {
+        self.shards.iter().map(|s| s.log.records_replayed).sum()
+    }
+
+    pub fn bytes_replayed(&self) -> u64 {
+        self.shards.iter().map(|s| s.log.bytes_replayed).sum()
+    }
+}
+
+impl fmt::Display for OpenReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} shards, {} tables, {} records replayed from {} bytes of log",
+            self.shards.len(),
+            self.shards.iter().map(|s| s.tables).sum::<u64>(),
+            self.records_replayed(),
+            self.bytes_replayed(),
+        )?;
+        let staged: u64 = self.shards.iter().map(|s| s.log.records_from_stage).sum();
+        if staged > 0 {
+            write!(f, ", {staged} of them saved from a killed process")?;
+        }
+        for (shard, report) in self.shards.iter().enumerate() {
+            if let Some((path, offset, blocks)) = &report.log.cut {
+                write!(
+                    f,
+                    "; shard {shard}: cut a torn tail at byte {offset} of {} ({blocks} blocks cleared)",
+                    path.display()
+                )?;
+            }
+        }
+        if let Some(moved) = &self.resharded {
+            write!(
+                f,
+                "; {} -> {} shards: moved {} of {} keys, {} bytes",
+                moved.from, moved.to, moved.keys_moved, moved.keys_total, moved.bytes_moved
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Counters of an open engine.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    pub shards: Vec<ShardStats>,
+    /// Views in use.
+    pub snapshots: u64,
+}
+
+/// One shard's counters and levels.
+#[derive(Clone, Debug, Default)]
+pub struct ShardStats {
+    pub shard: u16,
+    pub counters: Counters,
+    pub appended_lsn: u64,
+    pub written_lsn: u64,
+    pub durable_lsn: u64,
+    pub applied_lsn: u64,
+    pub trimmed_lsn: u64,
+    pub visible: CommitTs,
+    pub memory_bytes: u64,
+    pub sealed_memtables: u64,
+    pub waiting: u64,
+    pub log_file_bytes: u64,
+    pub tables: u64,
+    pub table_bytes: u64,
+    pub runs: u64,
+}
+
+impl ShardStats {
+    pub fn of(handle: &ShardHandle) -> ShardStats {
+        let ShardId(shard) = handle.view.id;
+        let visible = handle.view.visible();
+        handle.with_core(|core| {
+            let marks = *core.log().marks();
+            let tables = core.tables();
+            ShardStats {
+                shard,
+                counters: core.counters,
+                appended_lsn: marks.appended().0,
+                written_lsn: marks.written().0,
+                durable_lsn: marks.durable().0,
+                applied_lsn: marks.applied().0,
+                trimmed_lsn: marks.trimmed().0,
+                visible,
+                memory_bytes: core.memory_bytes(),
+                sealed_memtables: core.sealed_count() as u64,
+                waiting: core.waiting() as u64,
+                log_file_bytes: core.log().segment_bytes_in_use(),
+                tables: tables.table_count(),
+                table_bytes: tables.bytes(),
+                runs: tables.runs().len() as u64,
+            }
+        })
+    }
+}
+
+impl Stats {
+    pub fn sum(&self, of: impl Fn(&ShardStats) -> u64) -> u64 {
+        self.shards.iter().map(of).sum()
+    }
+}

@@ -1,0 +1,190 @@
+//! The tasks of a shard's core: the pump executes what came through the inbox, the flusher writes the log, the spare keeper
+//! has the next segment ready, the checkpointer turns sealed memtables into tables, the merger keeps tables few.
+//!
+//! Guards: each of them can stop at any await and the database is whole; what they do is begun by events and repeated
+//! after failures that may pass (a full disk), so that no event is needed twice.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+
+use super::handle::ShardHandle;
+use super::keeper::Keeper;
+use crate::error::{Error, Result, Stage};
+use crate::pending::pending;
+use crate::runtime::{Clock, Executor};
+use crate::wal::{Next, Segment, Spare, flush};
+
+/// Requests executed before other tasks of the core get their turn.
+const PUMP_BURST: usize = 256;
+/// Trimmed segments kept for later use beside the spare.
+const RETIRED_MAX: usize = 2;
+/// After a failure that may pass, such as a full disk.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Everything a shard's tasks share.
+pub struct ShardTasks {
+    pub handle: Arc<ShardHandle>,
+    pub executor: Rc<dyn Executor>,
+    pub clock: Arc<dyn Clock>,
+    pub keeper: Keeper,
+    /// Trimmed segments whose files may be used again.
+    pub retired: RefCell<VecDeque<Segment>>,
+}
+
+impl ShardTasks {
+    /// At the end: files kept for later use are of none any more.
+    pub fn remove_retired(&self) {
+        let dir = self.handle.with_core(|core| core.log().dir().clone());
+        for old in self.retired.borrow_mut().drain(..) {
+            if let Err(error) = dir.recycle(old, None) {
+                tracing::warn!(shard = self.handle.view.id.0, %error, "cannot remove a trimmed segment; the next opening will");
+            }
+        }
+    }
+}
+
+pub async fn pump(tasks: Rc<ShardTasks>) {
+    loop {
+        tasks.handle.pump.wait().await;
+        loop {
+            let executed = tasks.handle.drain_inbox(PUMP_BURST);
+            // What was executed from the inbox has nobody who helps.
+            crate::pending::Helper::kick(&*tasks.handle);
+            if executed == 0 || tasks.handle.inbox_is_empty() {
+                break;
+            }
+            tasks.executor.yield_now().await;
+        }
+    }
+}
+
+pub async fn flusher(tasks: Rc<ShardTasks>) {
+    let handle = &tasks.handle;
+    loop {
+        match handle.begin_flush() {
+            Next::Flush(plan) => {
+                let outcome = flush::perform(&tasks.executor, plan).await;
+                handle.finish_flush(outcome);
+                // Let those who were answered write again before the next batch leaves.
+                tasks.executor.yield_now().await;
+            }
+            Next::Idle { until_ns: None } => handle.flush.wait().await,
+            Next::Idle { until_ns: Some(until) } => {
+                let left = Duration::from_nanos(until.saturating_sub(tasks.clock.monotonic_ns()));
+                or(handle.flush.wait(), tasks.executor.sleep(left)).await;
+            }
+            Next::NeedsSpare => {
+                handle.spare.set();
+                or(handle.flush.wait(), tasks.executor.sleep(RETRY)).await;
+            }
+        }
+    }
+}
+
+/// The only one that makes, renames or removes segment files while the shard serves.
+pub async fn spare_keeper(tasks: Rc<ShardTasks>) {
+    let handle = &tasks.handle;
+    loop {
+        let wanted = handle.with_core(|core| core.log().spare_wanted());
+        let too_many = tasks.retired.borrow().len() > RETIRED_MAX;
+        let retired = if wanted.is_some() || too_many { tasks.retired.borrow_mut().pop_front() } else { None };
+        let dir = handle.with_core(|core| core.log().dir().clone());
+        let made = match (wanted, retired) {
+            (None, None) => {
+                handle.spare.wait().await;
+                continue;
+            }
+            (Some((sequence, bytes)), Some(old)) if old.file_bytes() > bytes => dir.recycle(old, Some(sequence)),
+            (Some(_) | None, Some(old)) => dir.recycle(old, None),
+            (Some((sequence, bytes)), None) => dir.make_spare(&tasks.executor, sequence, bytes).await.map(Some),
+        };
+        match made {
+            Ok(Some(spare)) => install_spare(&tasks, spare),
+            // A file that was no longer wanted is gone.
+            Ok(None) => {}
+            Err(error) => {
+                let full = error.is_no_space();
+                tracing::warn!(shard = handle.view.id.0, %error, "cannot prepare a log segment; will try again");
+                handle.with_core(|core| core.log_mut().no_space = full);
+                handle.pump.set();
+                tasks.executor.sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+fn install_spare(tasks: &ShardTasks, spare: Spare) {
+    let too_small = tasks.handle.with_core(|core| core.log_mut().set_spare(spare));
+    if let Some(small) = too_small {
+        let path = small.file.path().to_path_buf();
+        if let Err(error) = tasks.handle.with_core(|core| core.log().dir().discard(small)) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove a segment that was never used");
+        }
+    }
+    tasks.handle.flush.set();
+    tasks.handle.pump.set();
+}
+
+pub async fn checkpointer(tasks: Rc<ShardTasks>) {
+    let handle = &tasks.handle;
+    loop {
+        match checkpoint_once(&tasks).await {
+            Ok(true) => handle.merge.set(),
+            Ok(false) => handle.checkpoint.wait().await,
+            Err(Error::Poisoned(_)) => handle.checkpoint.wait().await,
+            Err(error) => {
+                tracing::warn!(shard = handle.view.id.0, %error, "a checkpoint failed; will try again");
+                handle.with_core(|core| core.checkpoint_failed(&error));
+                tasks.executor.sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Write the sealed memtables as one run of tables and trim the log. `false`: there was none.
+async fn checkpoint_once(tasks: &ShardTasks) -> Result<bool> {
+    let handle = &tasks.handle;
+    let sealed = handle.with_core(|core| core.checkpoint_candidates());
+    let Some(end) = sealed.last().map(|last| last.end) else { return Ok(false) };
+    // Tables hold only what the log cannot lose any more.
+    let (completer, durable) = pending(None);
+    handle.with_core(|core| core.when_durable(end, Box::new(move |result| completer.complete(result))));
+    durable.await?;
+    let memtables: Vec<_> = sealed.iter().rev().map(|s| Arc::clone(&s.memtable)).collect();
+    let tables = tasks.keeper.write_checkpoint(&tasks.executor, &memtables, end).await.inspect_err(|error| {
+        stop_if_final(handle, error);
+    })?;
+    let trimmed = handle.with_core(|core| core.checkpointed(sealed.len(), end, tables));
+    tasks.retired.borrow_mut().extend(trimmed);
+    handle.spare.set();
+    handle.pump.set();
+    Ok(true)
+}
+
+/// A manifest whose state on disk is not known stops the shard.
+fn stop_if_final(handle: &ShardHandle, error: &Error) {
+    if let Error::Io { op: "sync", .. } = error {
+        handle.with_core(|core| core.poison(Stage::Checkpoint, error.to_string()));
+    }
+}
+
+pub async fn merger(tasks: Rc<ShardTasks>) {
+    let handle = &tasks.handle;
+    loop {
+        match tasks.keeper.merge_once(&tasks.executor).await {
+            Ok(Some(tables)) => handle.with_core(|core| core.merged(tables)),
+            Ok(None) => handle.merge.wait().await,
+            Err(error) => {
+                stop_if_final(handle, &error);
+                tracing::warn!(shard = handle.view.id.0, %error, "a merge of tables failed; will try again");
+                or(handle.merge.wait(), tasks.executor.sleep(RETRY)).await;
+                tasks.executor.sleep(RETRY).await;
+            }
+        }
+    }
+}

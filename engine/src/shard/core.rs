@@ -1,0 +1,543 @@
+//! One shard's state: log, memtable, and those who wait. Whoever holds it runs the shard: its own core's tasks, or a
+//! calling thread while it is idle. It is `Send` and leans on no thread-local.
+//!
+//! Guards: records are appended, applied and answered in one order; what is answered is visible, and what is visible is
+//! durable at the level its writer asked for, as is everything before it.
+//! Does not: perform I/O, or call replies (they are handed out, to be called without the lock).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::request::{Program, Reply, Request};
+use super::tx::{Tx, TxWrite, ops};
+use super::view::ShardView;
+use crate::error::{Error, Poisoned, Result, Stage};
+use crate::format::block::Op;
+use crate::format::record::{self, OpRef};
+use crate::ids::{CommitTs, Keyspace, Lsn};
+use crate::options::Durability;
+use crate::ring::Ring;
+use crate::runtime::Clock;
+use crate::table::read_state::ReadState;
+use crate::table::table_set::TableSet;
+use crate::table::{MemWriter, Memtable, NewVersion, Order};
+use crate::txn::timestamps::Timestamps;
+use crate::value::WriteOp;
+use crate::wal::flush::FlushError;
+use crate::wal::{FlushPlan, Log, Next, Refused, Room, Segment};
+
+/// Sealed memtables that may wait for their checkpoint before writers do.
+const SEALED_MAX: usize = 4;
+/// A record written without durability is handed to the kernel at the latest after this time.
+const IDLE_WRITE_NS: u64 = 1_000_000_000;
+
+/// What a waiter still needs of the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Need {
+    Nothing,
+    Written(Lsn),
+    Durable(Lsn),
+}
+
+struct Waiter {
+    need: Need,
+    /// The commit that becomes visible with it.
+    wrote: Option<CommitTs>,
+    reply: Reply,
+}
+
+/// Writes that were decided upon and wait for room in the log.
+struct Stalled {
+    writes: std::collections::BTreeMap<(Keyspace, Vec<u8>), TxWrite>,
+    level: Durability,
+    reply: Reply,
+}
+
+/// A memtable that waits for its checkpoint.
+#[derive(Clone)]
+pub struct SealedMemtable {
+    pub memtable: Arc<Memtable>,
+    /// All its records lie before this position of the log, and all later ones behind it.
+    pub end: Lsn,
+}
+
+/// What one step of the shard wants done once its lock is free.
+#[derive(Default)]
+pub struct Outbox {
+    pub replies: Vec<(Reply, Result<CommitTs>)>,
+    /// The flusher must look again: a deadline was set.
+    pub kick_flusher: bool,
+    /// Background work appeared: a memtable to write, a segment to make.
+    pub kick_background: bool,
+}
+
+impl Outbox {
+    /// Call everyone who was answered.
+    pub fn deliver(self) {
+        for (reply, result) in self.replies {
+            reply(result);
+        }
+    }
+}
+
+pub struct ShardCore {
+    view: Arc<ShardView>,
+    log: Log,
+    memory: MemWriter,
+    sealed: VecDeque<SealedMemtable>,
+    tables: Arc<TableSet>,
+    waiters: VecDeque<Waiter>,
+    stalled: Option<Stalled>,
+    checkpoint_waiters: Vec<(Lsn, Reply)>,
+    outbox: Outbox,
+    order: Order,
+    closing: bool,
+    memtable_bytes: u64,
+    hash_seed: u64,
+    timestamps: Arc<Timestamps>,
+    ring: Arc<Ring>,
+    clock: Arc<dyn Clock>,
+    pub counters: Counters,
+}
+
+/// What a shard did, for `stat` and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub writes: u64,
+    pub write_bytes: u64,
+    pub flushes: u64,
+    pub flushed_bytes: u64,
+    pub checkpoints: u64,
+    pub merges: u64,
+    pub stalls: u64,
+}
+
+/// What a core is made of.
+pub struct CoreParts {
+    pub view: Arc<ShardView>,
+    pub log: Log,
+    pub memory: MemWriter,
+    pub sealed: VecDeque<SealedMemtable>,
+    pub tables: Arc<TableSet>,
+    pub memtable_bytes: u64,
+    pub hash_seed: u64,
+    pub timestamps: Arc<Timestamps>,
+    pub ring: Arc<Ring>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl ShardCore {
+    pub fn new(parts: CoreParts) -> ShardCore {
+        let CoreParts { view, log, memory, sealed, tables, memtable_bytes, hash_seed, timestamps, ring, clock } = parts;
+        let core = ShardCore {
+            view,
+            log,
+            memory,
+            sealed,
+            tables,
+            waiters: VecDeque::new(),
+            stalled: None,
+            checkpoint_waiters: Vec::new(),
+            outbox: Outbox::default(),
+            order: Order::Deferred,
+            closing: false,
+            memtable_bytes,
+            hash_seed,
+            timestamps,
+            ring,
+            clock,
+            counters: Counters::default(),
+        };
+        core.publish();
+        core
+    }
+
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub fn log_mut(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
+    /// What is to be done after the lock is released.
+    pub fn take_outbox(&mut self) -> Outbox {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// Whether the next request may be executed. If not, it stays in the inbox until a flush or a checkpoint ends.
+    pub fn accepts(&mut self) -> bool {
+        if self.stalled.is_some() {
+            self.retry_stalled();
+        }
+        self.stalled.is_none() && !self.memory_is_full()
+    }
+
+    fn memory_is_full(&mut self) -> bool {
+        if self.memory.bytes() < self.memtable_bytes {
+            return false;
+        }
+        if self.sealed.len() < SEALED_MAX {
+            self.seal_memtable();
+            return false;
+        }
+        self.counters.stalls += 1;
+        self.outbox.kick_background = true;
+        true
+    }
+
+    /// Execute one request. The only place that tells kinds of requests apart.
+    pub fn execute(&mut self, request: Request) {
+        if let Some(error) = self.refusal() {
+            return request.refuse(error);
+        }
+        match request {
+            Request::Write { ops, level, reply } => {
+                let writes = ops.into_iter().map(tx_write).collect();
+                self.commit(Stalled { writes, level, reply: Box::new(move |result| reply.complete(result)) });
+            }
+            Request::Run { program, level } => self.run(program, level),
+            Request::Fence { reply } => self.wait(Need::Nothing, None, plain_reply(reply)),
+            Request::Sync { reply } => {
+                let end = self.log.marks().appended();
+                self.log.want_durable(end);
+                self.wait(Need::Durable(end), None, plain_reply(reply));
+            }
+            Request::KeepOrder { reply } => {
+                self.keep_order();
+                reply.complete(Ok(()));
+            }
+            Request::Checkpoint { reply } => self.checkpoint(plain_reply(reply)),
+        }
+    }
+
+    fn refusal(&self) -> Option<Error> {
+        self.view.poisoned().or_else(|| self.closing.then_some(Error::Closed))
+    }
+
+    fn run(&mut self, program: Box<dyn Program>, level: Durability) {
+        let (state, _) = self.view.latest();
+        let mut tx = Tx {
+            state: &state,
+            ring: &self.ring,
+            shard: self.view.id,
+            now_ms: self.clock.wall_ms(),
+            writes: Default::default(),
+            bytes: 0,
+        };
+        let reply = program.run(&mut tx);
+        let writes = tx.writes;
+        if writes.is_empty() {
+            // It may have read what is not durable yet: its answer comes after theirs.
+            self.wait(Need::Nothing, None, reply);
+        } else {
+            self.commit(Stalled { writes, level, reply });
+        }
+    }
+
+    /// Append, apply, and answer when due; or keep for later if the log has no room now.
+    fn commit(&mut self, step: Stalled) {
+        match self.write(ops(&step.writes), step.level) {
+            Ok((commit, need)) => self.wait(need, Some(commit), step.reply),
+            Err(Refused::Full) => {
+                self.counters.stalls += 1;
+                self.stalled = Some(step);
+                self.outbox.kick_background = true;
+                self.outbox.kick_flusher = true;
+            }
+            Err(Refused::NoSpace) => {
+                let path = self.log.dir().shown(&self.log.dir().path);
+                self.outbox.replies.push((step.reply, Err(Error::NoSpace { path })));
+                self.outbox.kick_background = true;
+            }
+        }
+    }
+
+    fn retry_stalled(&mut self) {
+        if let Some(step) = self.stalled.take() {
+            match self.view.poisoned() {
+                Some(error) => self.outbox.replies.push((step.reply, Err(error))),
+                None => self.commit(step),
+            }
+        }
+    }
+
+    /// Write borrowed ops at once, for a caller that holds the shard and found that it [`ShardCore::accepts`].
+    /// `Err` gives nothing back because nothing was taken.
+    pub fn write_now<'a>(
+        &mut self,
+        ops: impl Iterator<Item = OpRef<'a>> + Clone,
+        level: Durability,
+        reply: impl FnOnce() -> Reply,
+    ) -> std::result::Result<(), Option<Error>> {
+        if let Some(error) = self.refusal() {
+            return Err(Some(error));
+        }
+        match self.write(ops, level) {
+            Ok((commit, need)) => {
+                self.wait(need, Some(commit), reply());
+                Ok(())
+            }
+            Err(Refused::Full) => {
+                self.outbox.kick_background = true;
+                self.outbox.kick_flusher = true;
+                Err(None)
+            }
+            Err(Refused::NoSpace) => {
+                self.outbox.kick_background = true;
+                Err(Some(Error::NoSpace { path: self.log.dir().shown(&self.log.dir().path) }))
+            }
+        }
+    }
+
+    /// One record into the log and the memtable.
+    fn write<'a>(
+        &mut self,
+        ops: impl Iterator<Item = OpRef<'a>> + Clone,
+        level: Durability,
+    ) -> std::result::Result<(CommitTs, Need), Refused> {
+        let frees = ops.clone().all(|op| matches!(op.change, Op::Delete));
+        let room = if frees { Room::Reserve } else { Room::Ordinary };
+        let len = record::encoded_len(ops.clone());
+        let (timestamps, in_flight) = (&self.timestamps, &self.view.in_flight);
+        let mut commit = CommitTs::ZERO;
+        let appended = self.log.append(len, room, |out| {
+            commit = timestamps.draw(in_flight);
+            record::encode(out, commit, ops.clone());
+        })?;
+        for op in ops {
+            self.memory.insert(op.keyspace, op.key, NewVersion { ts: commit, op: op.change });
+        }
+        self.counters.writes += 1;
+        self.counters.write_bytes += len as u64;
+        let need = match level {
+            Durability::Sync => {
+                self.log.want_durable(appended.end);
+                return Ok((commit, Need::Durable(appended.end)));
+            }
+            Durability::Interval(time) => {
+                let due = self.clock.monotonic_ns() + u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2);
+                self.outbox.kick_flusher |= self.log.sync_by(due);
+                Need::Nothing
+            }
+            Durability::None => {
+                // The clock is read only when no write is due yet.
+                if !self.log.write_is_due() {
+                    self.log.write_by(self.clock.monotonic_ns() + IDLE_WRITE_NS);
+                    self.outbox.kick_flusher = true;
+                }
+                Need::Nothing
+            }
+        };
+        // Off the stage only a completed write outlives the process.
+        Ok((commit, if appended.staged { need } else { Need::Written(appended.end) }))
+    }
+
+    /// Stand in line; whoever is in front and has what it needs is answered.
+    fn wait(&mut self, need: Need, wrote: Option<CommitTs>, reply: Reply) {
+        self.waiters.push_back(Waiter { need, wrote, reply });
+        self.release();
+    }
+
+    fn release(&mut self) {
+        let (written, durable) = (self.log.marks().written(), self.log.marks().durable());
+        let mut visible = None;
+        while let Some(front) = self.waiters.front() {
+            let served = match front.need {
+                Need::Nothing => true,
+                Need::Written(end) => end <= written,
+                Need::Durable(end) => end <= durable,
+            };
+            if !served {
+                break;
+            }
+            let Waiter { wrote, reply, .. } = self.waiters.pop_front().expect("seen above");
+            visible = wrote.or(visible);
+            self.outbox.replies.push((reply, Ok(wrote.unwrap_or(CommitTs::ZERO))));
+        }
+        if let Some(at) = visible {
+            self.view.set_visible(at);
+            let oldest = self.waiters.iter().find_map(|waiter| waiter.wrote);
+            self.view.in_flight.set_oldest(oldest.unwrap_or(CommitTs::MAX));
+        }
+    }
+
+    /// The next flush, if there is something to write or sync.
+    pub fn begin_flush(&mut self) -> Next {
+        if self.view.poisoned().is_some() {
+            return Next::Idle { until_ns: None };
+        }
+        // Without a deadline the time does not matter, and reading it costs.
+        let now = if self.log.has_deadline() { self.clock.monotonic_ns() } else { 0 };
+        self.log.begin(now)
+    }
+
+    /// A flush ended; answers those it served. Ends the shard for good if it failed.
+    pub fn finish_flush(&mut self, outcome: std::result::Result<FlushPlan, FlushError>) {
+        match outcome {
+            Ok(plan) => {
+                self.counters.flushes += 1;
+                self.counters.flushed_bytes += plan.write.as_ref().map_or(0, |write| write.buf.len() as u64);
+                let rolled = plan.roll.is_some();
+                self.log.finish(plan);
+                self.outbox.kick_background |= rolled;
+                self.release();
+                // A slot or room in a segment may be what it waited for; nobody else would look.
+                self.retry_stalled();
+            }
+            Err(error) => self.poison(error.stage, error.to_string()),
+        }
+    }
+
+    /// Stop for good: nobody who waits is acknowledged, nothing is written any more.
+    pub fn poison(&mut self, stage: Stage, cause: String) {
+        tracing::error!(shard = self.view.id.0, %stage, cause, "the shard stops");
+        self.view.poison(Arc::new(Poisoned { shard: self.view.id, stage, cause }));
+        let error = self.view.poisoned().expect("set above");
+        let waiting = self.waiters.drain(..).map(|waiter| waiter.reply);
+        let stalled = self.stalled.take().map(|step| step.reply);
+        let checkpoints = self.checkpoint_waiters.drain(..).map(|(_, reply)| reply);
+        for reply in waiting.chain(stalled).chain(checkpoints) {
+            self.outbox.replies.push((reply, Err(error.clone())));
+        }
+    }
+
+    fn read_state(&self) -> Arc<ReadState> {
+        Arc::new(ReadState {
+            active: Arc::clone(self.memory.table()),
+            sealed: self.sealed.iter().rev().map(|sealed| Arc::clone(&sealed.memtable)).collect(),
+            tables: Arc::clone(&self.tables),
+        })
+    }
+
+    fn publish(&self) {
+        self.view.publish(self.read_state());
+    }
+
+    /// End the active memtable and begin another. The log's batch ends with it, so that replay can start behind it.
+    pub fn seal_memtable(&mut self) {
+        let next = MemWriter::new(self.order, self.hash_seed);
+        let full = std::mem::replace(&mut self.memory, next);
+        if full.table().is_empty() {
+            self.publish();
+            return;
+        }
+        let end = self.log.seal_building();
+        self.sealed.push_back(SealedMemtable { memtable: full.seal(), end });
+        self.publish();
+        self.outbox.kick_background = true;
+    }
+
+    fn keep_order(&mut self) {
+        if self.order == Order::Deferred {
+            self.order = Order::Kept;
+            self.seal_memtable();
+        }
+    }
+
+    fn checkpoint(&mut self, reply: Reply) {
+        self.seal_memtable();
+        match self.sealed.back() {
+            Some(last) => self.checkpoint_waiters.push((last.end, reply)),
+            None => self.outbox.replies.push((reply, Ok(CommitTs::ZERO))),
+        }
+    }
+
+    /// The memtables that wait, oldest first; their records are made durable first.
+    pub fn checkpoint_candidates(&mut self) -> Vec<SealedMemtable> {
+        if let Some(last) = self.sealed.back() {
+            self.log.want_durable(last.end);
+            self.outbox.kick_flusher = true;
+        }
+        self.sealed.iter().cloned().collect()
+    }
+
+    /// Call `reply` once everything before `end` is durable, in line with all others.
+    pub fn when_durable(&mut self, end: Lsn, reply: Reply) {
+        match self.view.poisoned() {
+            Some(error) => self.outbox.replies.push((reply, Err(error))),
+            None => {
+                self.log.want_durable(end);
+                self.outbox.kick_flusher = true;
+                self.wait(Need::Durable(end), None, reply);
+            }
+        }
+    }
+
+    /// Call `reply` once no sealed memtable up to `end` waits for its checkpoint.
+    pub fn when_checkpointed(&mut self, end: Lsn, reply: Reply) {
+        match self.view.poisoned() {
+            Some(error) => self.outbox.replies.push((reply, Err(error))),
+            None if self.sealed.is_empty() => self.outbox.replies.push((reply, Ok(CommitTs::ZERO))),
+            None => {
+                self.checkpoint_waiters.push((end, reply));
+                self.outbox.kick_background = true;
+            }
+        }
+    }
+
+    /// A checkpoint's tables are named by the manifest: drop its memtables and trim the log. Gives the segments to recycle.
+    pub fn checkpointed(&mut self, count: usize, end: Lsn, tables: Arc<TableSet>) -> Vec<Segment> {
+        self.sealed.drain(..count);
+        self.tables = tables;
+        self.publish();
+        self.counters.checkpoints += 1;
+        let sealed = &self.sealed;
+        let done = |at: Lsn| at <= end || sealed.is_empty();
+        for (_, reply) in self.checkpoint_waiters.extract_if(.., |(at, _)| done(*at)) {
+            self.outbox.replies.push((reply, Ok(CommitTs::ZERO)));
+        }
+        self.log.trim(end)
+    }
+
+    /// A checkpoint failed and will be tried again; who waits for one is told now.
+    pub fn checkpoint_failed(&mut self, error: &Error) {
+        for (_, reply) in self.checkpoint_waiters.drain(..) {
+            self.outbox.replies.push((reply, Err(error.clone())));
+        }
+    }
+
+    /// A merge replaced some tables.
+    pub fn merged(&mut self, tables: Arc<TableSet>) {
+        self.tables = tables;
+        self.counters.merges += 1;
+        self.publish();
+    }
+
+    pub fn tables(&self) -> &Arc<TableSet> {
+        &self.tables
+    }
+
+    /// Refuse all further requests.
+    pub fn begin_closing(&mut self) {
+        self.closing = true;
+    }
+
+    /// Whether a waiting thread would find a flush to perform.
+    pub fn wants_flush(&self) -> bool {
+        self.log.has_work() && !self.log.is_in_flight() && self.view.poisoned().is_none()
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.waiters.len()
+    }
+
+    pub fn sealed_count(&self) -> usize {
+        self.sealed.len()
+    }
+
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.bytes() + self.sealed.iter().map(|sealed| sealed.memtable.bytes()).sum::<u64>()
+    }
+}
+
+fn plain_reply(reply: crate::pending::Completer<()>) -> Reply {
+    Box::new(move |result| reply.complete(result.map(|_| ())))
+}
+
+fn tx_write(op: WriteOp) -> ((Keyspace, Vec<u8>), TxWrite) {
+    match op {
+        WriteOp::Put { keyspace, key, value, kind, expiry } => ((keyspace, key), TxWrite::Put { value, kind, expiry }),
+        WriteOp::Delete { keyspace, key } => ((keyspace, key), TxWrite::Delete),
+    }
+}

@@ -1,0 +1,262 @@
+//! A shard as the rest of the process sees it: its view for reads, its inbox, and its core for whoever may run it.
+//!
+//! Guards: requests of one thread are executed in the order in which they were submitted; a request that was taken is
+//! answered; nobody sleeps while there is something to do for it.
+//!
+//! A submitter tries to take the core and run the shard itself (after whatever waits in the inbox); if somebody else
+//! runs it, the request goes into the inbox, and whoever runs the shard, or its own core's pump, executes it.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::core::{Outbox, ShardCore};
+use super::request::{Reply, Request};
+use super::view::ShardView;
+use crate::error::{Error, Poisoned, Result, Stage};
+use crate::event::Event;
+use crate::format::record::OpRef;
+use crate::options::Durability;
+use crate::pending::Helper;
+use crate::wal::flush::{FlushError, perform_blocking};
+use crate::wal::{FlushPlan, Next};
+
+pub struct ShardHandle {
+    pub view: Arc<ShardView>,
+    core: Mutex<ShardCore>,
+    inbox: ArrayQueue<Request>,
+    /// Requests wait in the inbox, or room for them appeared.
+    pub pump: Event,
+    /// The log wants looking at.
+    pub flush: Event,
+    /// A checkpoint may be due.
+    pub checkpoint: Event,
+    /// A segment may be missing.
+    pub spare: Event,
+    /// Tables may want merging.
+    pub merge: Event,
+    /// The engine wants this shard to end.
+    pub close: Event,
+    /// A flush has something to do and nobody does it.
+    flush_wanted: AtomicBool,
+    closed: AtomicBool,
+}
+
+impl ShardHandle {
+    pub fn new(view: Arc<ShardView>, core: ShardCore, inbox_len: u32) -> ShardHandle {
+        ShardHandle {
+            view,
+            core: Mutex::new(core),
+            inbox: ArrayQueue::new(inbox_len as usize),
+            pump: Event::default(),
+            flush: Event::default(),
+            checkpoint: Event::default(),
+            spare: Event::default(),
+            merge: Event::default(),
+            close: Event::default(),
+            flush_wanted: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Run `step` on the core and see to what it leaves to do.
+    pub fn with_core<T>(&self, step: impl FnOnce(&mut ShardCore) -> T) -> T {
+        let mut core = self.lock();
+        let result = step(&mut core);
+        self.release(core);
+        result
+    }
+
+    /// Take the core. A panic while it is held stops the shard: nobody knows what state it left.
+    fn lock(&self) -> Held<'_> {
+        Held { core: self.core.lock(), view: &self.view }
+    }
+
+    fn try_lock(&self) -> Option<Held<'_>> {
+        self.core.try_lock().map(|core| Held { core, view: &self.view })
+    }
+
+    fn release(&self, mut core: Held<'_>) {
+        let outbox = core.take_outbox();
+        self.flush_wanted.store(core.wants_flush(), Ordering::Release);
+        drop(core);
+        self.serve(outbox);
+    }
+
+    fn serve(&self, outbox: Outbox) {
+        if outbox.kick_flusher {
+            self.flush.set();
+        }
+        if outbox.kick_background {
+            self.spare.set();
+            self.checkpoint.set();
+        }
+        outbox.deliver();
+    }
+
+    /// Hand over a request; it is answered through itself.
+    pub fn submit(&self, request: Request) -> std::result::Result<(), Request> {
+        if self.inbox.is_empty()
+            && let Some(mut core) = self.try_lock()
+        {
+            if core.accepts() {
+                core.execute(request);
+                self.release(core);
+                return Ok(());
+            }
+            self.release(core);
+        }
+        self.enqueue(request)
+    }
+
+    fn enqueue(&self, request: Request) -> std::result::Result<(), Request> {
+        self.inbox.push(request)?;
+        self.pump.set();
+        if self.closed.load(Ordering::Acquire) {
+            // The pump may have gone: nobody else would answer.
+            self.refuse_all();
+        }
+        Ok(())
+    }
+
+    pub fn inbox_capacity(&self) -> u64 {
+        self.inbox.capacity() as u64
+    }
+
+    /// Write borrowed ops if the shard is free; `None` if it is not, and the caller should submit a request.
+    pub fn write_now<'a>(
+        &self,
+        ops: impl Iterator<Item = OpRef<'a>> + Clone,
+        level: Durability,
+        reply: impl FnOnce() -> Reply,
+    ) -> Option<Result<()>> {
+        if !self.inbox.is_empty() {
+            return None;
+        }
+        let mut core = self.try_lock()?;
+        if !core.accepts() {
+            self.release(core);
+            return None;
+        }
+        let outcome = core.write_now(ops, level, reply);
+        self.release(core);
+        match outcome {
+            Ok(()) => Some(Ok(())),
+            Err(Some(error)) => Some(Err(error)),
+            Err(None) => None,
+        }
+    }
+
+    /// Execute what waits in the inbox, as far as the shard takes it.
+    pub fn drain_inbox(&self, at_most: usize) -> usize {
+        let mut core = self.lock();
+        let mut executed = 0;
+        while executed < at_most && core.accepts() {
+            let Some(request) = self.inbox.pop() else { break };
+            core.execute(request);
+            executed += 1;
+        }
+        self.release(core);
+        executed
+    }
+
+    pub fn inbox_is_empty(&self) -> bool {
+        self.inbox.is_empty()
+    }
+
+    /// The next step of the log.
+    pub fn begin_flush(&self) -> Next {
+        self.with_core(ShardCore::begin_flush)
+    }
+
+    pub fn finish_flush(&self, outcome: std::result::Result<FlushPlan, FlushError>) {
+        self.with_core(|core| core.finish_flush(outcome));
+        // Room may have appeared for who waits.
+        if !self.inbox.is_empty() {
+            self.pump.set();
+        }
+    }
+
+    /// From now on everything is refused.
+    pub fn close_inbox(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.refuse_all();
+    }
+
+    fn refuse_all(&self) {
+        while let Some(request) = self.inbox.pop() {
+            request.refuse(Error::Closed);
+        }
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+/// The core, held.
+struct Held<'a> {
+    core: MutexGuard<'a, ShardCore>,
+    view: &'a ShardView,
+}
+
+impl Deref for Held<'_> {
+    type Target = ShardCore;
+    fn deref(&self) -> &ShardCore {
+        &self.core
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut ShardCore {
+        &mut self.core
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let cause = "an assertion failed while the shard was at work; please report it".to_owned();
+            self.view.poison(Arc::new(Poisoned { shard: self.view.id, stage: Stage::Assertion, cause }));
+        }
+    }
+}
+
+impl Helper for ShardHandle {
+    /// Flush in the calling thread as long as its answer is missing and nobody else flushes.
+    fn help(&self, ready: &dyn Fn() -> bool) {
+        while !ready() && self.flush_wanted.load(Ordering::Acquire) {
+            let Some(mut core) = self.try_lock() else {
+                // Whoever holds it may leave without flushing.
+                self.flush.set();
+                return;
+            };
+            let next = core.begin_flush();
+            self.release(core);
+            match next {
+                Next::Flush(plan) => {
+                    let outcome = perform_blocking(plan);
+                    self.finish_flush(outcome);
+                    if self.flush_wanted.load(Ordering::Acquire) && ready() {
+                        self.flush.set();
+                    }
+                }
+                Next::Idle { .. } => return,
+                Next::NeedsSpare => {
+                    self.flush.set();
+                    self.spare.set();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn kick(&self) {
+        if self.flush_wanted.load(Ordering::Acquire) {
+            self.flush.set();
+        }
+    }
+}

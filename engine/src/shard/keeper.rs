@@ -1,0 +1,390 @@
+//! Keeps a shard's tables: which are in force, what the manifest says of them, and the files.
+//!
+//! Guards: a table is read only once its bytes, its name and the manifest that names it are durable, and removed only once no
+//! manifest does.
+//! Crash leaves: files that no manifest names; the next opening removes them.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::recover::{Home, ShardPaths, sync_dir};
+use crate::error::{Error, Result};
+use crate::format::manifest::{Manifest, TableMeta};
+use crate::ids::{CommitTs, Keyspace, Lsn, ShardId};
+use crate::mirror::MirrorFile;
+use crate::ring::Ring;
+use crate::runtime::{Clock, Executor, Fs, OpenMode};
+use crate::table::Memtable;
+use crate::table::compaction::{self, Job, Limits, Retention, RunTarget, TABLE_BYTES};
+use crate::table::file::{Table, TableIdentity, file_name, parse_file_name};
+use crate::table::source::Source;
+use crate::table::table_set::{Run, TableSet};
+use crate::txn::snapshots::Snapshots;
+
+/// The tables of one shard. Used on its own thread; nothing is borrowed across an await.
+pub struct Keeper {
+    state: RefCell<State>,
+    home: Home,
+    shard: ShardId,
+    paths: ShardPaths,
+}
+
+struct State {
+    mirror: MirrorFile,
+    manifest: Manifest,
+    tables: Arc<TableSet>,
+    serving: Option<Serving>,
+}
+
+/// What merges need to know once the shard serves.
+#[derive(Clone)]
+struct Serving {
+    snapshots: Arc<Snapshots>,
+    clock: Arc<dyn Clock>,
+    ring: Arc<Ring>,
+    ring_version: u64,
+}
+
+impl Keeper {
+    /// Make the manifest of an empty shard.
+    pub fn create(home: &Home, shard: ShardId) -> Result<()> {
+        let paths = ShardPaths::of(shard);
+        let manifest = Manifest {
+            db_id: home.db_id,
+            shard,
+            ring_version: home.ring_version,
+            next_file: 1,
+            replay_from: Lsn::ZERO,
+            max_ts: CommitTs::ZERO,
+            runs: Vec::new(),
+        };
+        MirrorFile::create(&home.fs, &paths.manifest)?.save(&manifest.encode()?)
+    }
+
+    /// Read the manifest, forget what an interrupted change of the shard count named in it, remove files that it does not name,
+    /// and open the tables that it does.
+    pub fn load(home: &Home, shard: ShardId) -> Result<Keeper> {
+        let paths = ShardPaths::of(shard);
+        let shown = home.fs.root().join(&paths.manifest);
+        let (mirror, record) = MirrorFile::load(&home.fs, &paths.manifest)?;
+        let Some(bytes) = record else {
+            return Err(Error::corrupt(
+                shown,
+                0,
+                "the manifest was never written, though the superblock names the shard",
+            ));
+        };
+        let mut manifest = decode_manifest(home, shard, &bytes)?;
+        let mut keeper_mirror = mirror;
+        if forget_future_tables(&mut manifest, home.ring_version) {
+            keeper_mirror.save(&manifest.encode()?)?;
+        }
+        remove_unnamed_files(&home.fs, &paths, &manifest)?;
+        let tables = Arc::new(open_tables(home, shard, &manifest)?);
+        let state = State { mirror: keeper_mirror, manifest, tables, serving: None };
+        Ok(Keeper { state: RefCell::new(state), home: home.clone(), shard, paths })
+    }
+
+    pub fn replay_from(&self) -> Lsn {
+        self.state.borrow().manifest.replay_from
+    }
+
+    pub fn max_commit(&self) -> CommitTs {
+        self.state.borrow().manifest.max_ts
+    }
+
+    pub fn next_file(&self) -> u64 {
+        self.state.borrow().manifest.next_file
+    }
+
+    pub fn tables(&self) -> Arc<TableSet> {
+        Arc::clone(&self.state.borrow().tables)
+    }
+
+    /// Tables and their bytes.
+    pub fn size(&self) -> (u64, u64) {
+        let state = self.state.borrow();
+        (state.tables.table_count(), state.tables.bytes())
+    }
+
+    /// Keys in tables, counting a key once for each run that has it.
+    pub fn keys(&self) -> u64 {
+        self.state.borrow().manifest.runs.iter().flatten().map(|table| table.keys).sum()
+    }
+
+    pub fn serve(&self, snapshots: Arc<Snapshots>, clock: Arc<dyn Clock>, ring: Arc<Ring>, ring_version: u64) {
+        self.state.borrow_mut().serving = Some(Serving { snapshots, clock, ring, ring_version });
+    }
+
+    fn serving(&self) -> Serving {
+        self.state.borrow().serving.clone().expect("merges and checkpoints run while the shard serves")
+    }
+
+    /// Write sealed memtables (newest first) as the newest run, and have replay start at `end`.
+    pub async fn write_checkpoint(
+        &self,
+        executor: &Rc<dyn Executor>,
+        memtables: &[Arc<Memtable>],
+        end: Lsn,
+    ) -> Result<Arc<TableSet>> {
+        let serving = self.serving();
+        let snapshots = serving.snapshots.list();
+        let retention = Retention {
+            snapshots: &snapshots,
+            now_ms: serving.clock.wall_ms(),
+            // With no table below, nothing is hidden by a delete.
+            bottom: self.state.borrow().tables.is_empty(),
+            keep: None,
+        };
+        self.checkpoint_as(executor, memtables, end, retention, serving.ring_version).await
+    }
+
+    async fn checkpoint_as(
+        &self,
+        executor: &Rc<dyn Executor>,
+        memtables: &[Arc<Memtable>],
+        end: Lsn,
+        retention: Retention<'_>,
+        ring_version: u64,
+    ) -> Result<Arc<TableSet>> {
+        let sources: Vec<Source> = memtables.iter().cloned().map(Source::Memtable).collect();
+        let max_ts = memtables.iter().map(|m| m.max_ts()).max().unwrap_or(CommitTs::ZERO);
+        let metas = self.write_run(executor, self.shard, &sources, &retention, None, ring_version).await?;
+        let run = self.open_run(&metas)?;
+        self.change(|manifest, tables| {
+            if !metas.is_empty() {
+                manifest.runs.insert(0, metas);
+            }
+            manifest.replay_from = manifest.replay_from.max(end);
+            manifest.max_ts = manifest.max_ts.max(max_ts);
+            tables.with_newest(run)
+        })
+    }
+
+    /// Merge some tables if there are too many, or if some hold keys that moved to another shard.
+    pub async fn merge_once(&self, executor: &Rc<dyn Executor>) -> Result<Option<Arc<TableSet>>> {
+        let serving = self.serving();
+        let tables = self.tables();
+        let picked = compaction::pick(&tables, Limits::default()).or_else(|| impure(&tables, serving.ring_version));
+        let Some(job) = picked else { return Ok(None) };
+        let snapshots = serving.snapshots.list();
+        let now_ms = serving.clock.wall_ms();
+        self.merge(executor, job, &snapshots, now_ms, &serving.ring, serving.ring_version).await.map(Some)
+    }
+
+    async fn merge(
+        &self,
+        executor: &Rc<dyn Executor>,
+        job: Job,
+        snapshots: &[CommitTs],
+        now_ms: u64,
+        ring: &Ring,
+        ring_version: u64,
+    ) -> Result<Arc<TableSet>> {
+        let old = job.runs;
+        let sources: Vec<Source> = old.iter().cloned().map(Source::Run).collect();
+        let own = |_: Keyspace, key: &[u8]| ring.owner_of_key(key) == self.shard;
+        let retention = Retention { snapshots, bottom: job.bottom, now_ms, keep: Some(&own) };
+        let metas = self.write_run(executor, self.shard, &sources, &retention, None, ring_version).await?;
+        let run = self.open_run(&metas)?;
+        let gone: HashSet<u64> = old.iter().flat_map(Run::metas).map(|table| table.id).collect();
+        let tables = self.change(|manifest, tables| {
+            let merged = tables.with_merged(&old, run);
+            manifest.runs = merged.metas();
+            merged
+        })?;
+        for id in gone {
+            self.remove_table(id);
+        }
+        Ok(tables)
+    }
+
+    /// Write a run into a shard's directory and make its names durable. Numbers come from the manifest, or from `first_file`.
+    async fn write_run(
+        &self,
+        executor: &Rc<dyn Executor>,
+        into: ShardId,
+        sources: &[Source],
+        retention: &Retention<'_>,
+        first_file: Option<u64>,
+        ring_version: u64,
+    ) -> Result<Vec<TableMeta>> {
+        let dir = ShardPaths::of(into).tables;
+        let mut given = 0;
+        let mut next_id = || match first_file {
+            Some(first) => {
+                given += 1;
+                first + given - 1
+            }
+            None => {
+                let mut state = self.state.borrow_mut();
+                state.manifest.next_file += 1;
+                state.manifest.next_file - 1
+            }
+        };
+        let target = RunTarget {
+            executor: Rc::clone(executor),
+            fs: &*self.home.fs,
+            dir: &dir,
+            db_id: self.home.db_id,
+            shard: into,
+            ring_version,
+            next_file: &mut next_id,
+            table_bytes: TABLE_BYTES,
+        };
+        let metas = compaction::write_run(sources, target, retention).await?;
+        if !metas.is_empty() {
+            sync_dir(&self.home.fs, &dir)?;
+        }
+        Ok(metas)
+    }
+
+    fn open_run(&self, metas: &[TableMeta]) -> Result<Run> {
+        let tables = metas.iter().map(|meta| open_table(&self.home, self.shard, meta));
+        Ok(Run::new(tables.collect::<Result<_>>()?))
+    }
+
+    /// Change manifest and tables together: on disk first, then in memory.
+    fn change(&self, change: impl FnOnce(&mut Manifest, &TableSet) -> TableSet) -> Result<Arc<TableSet>> {
+        let mut state = self.state.borrow_mut();
+        let mut manifest = state.manifest.clone();
+        let tables = Arc::new(change(&mut manifest, &state.tables));
+        state.mirror.save(&manifest.encode()?)?;
+        state.manifest = manifest;
+        state.tables = Arc::clone(&tables);
+        Ok(tables)
+    }
+
+    fn remove_table(&self, id: u64) {
+        let path = self.paths.tables.join(file_name(id));
+        if let Err(error) = self.home.fs.remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove a merged table; the next opening will");
+        }
+    }
+}
+
+/// What a change of the shard count asks of a shard that does not serve.
+impl Keeper {
+    /// Write memtables as tables before anything serves: nothing but the newest versions is needed.
+    pub async fn settle_memory(
+        &self,
+        executor: &Rc<dyn Executor>,
+        memtables: &[Arc<Memtable>],
+        end: Lsn,
+        now_ms: u64,
+    ) -> Result<()> {
+        let bottom = self.state.borrow().tables.is_empty();
+        let retention = Retention { snapshots: &[], bottom, now_ms, keep: None };
+        self.checkpoint_as(executor, memtables, end, retention, self.home.ring_version).await.map(drop)
+    }
+
+    /// Rewrite all tables as one run if some hold keys that moved away in an earlier change.
+    pub async fn purify(&self, executor: &Rc<dyn Executor>, ring: &Ring, now_ms: u64) -> Result<()> {
+        let tables = self.tables();
+        let version = self.home.ring_version;
+        if tables.metas().iter().flatten().all(|table| table.ring_version == version) {
+            return Ok(());
+        }
+        let job = Job { runs: tables.runs().to_vec(), bottom: true, bytes: tables.bytes() };
+        self.merge(executor, job, &[], now_ms, ring, version).await.map(drop)
+    }
+
+    /// Copy the newest versions of the keys that `to` gives to `destination` into that shard's directory.
+    pub async fn copy_to(
+        &self,
+        executor: &Rc<dyn Executor>,
+        destination: ShardId,
+        to: &Ring,
+        ring_version: u64,
+        first_file: u64,
+        now_ms: u64,
+    ) -> Result<Vec<TableMeta>> {
+        let tables = self.tables();
+        let sources: Vec<Source> = tables.runs().iter().cloned().map(Source::Run).collect();
+        let theirs = |_: Keyspace, key: &[u8]| to.owner_of_key(key) == destination;
+        let retention = Retention { snapshots: &[], bottom: true, now_ms, keep: Some(&theirs) };
+        self.write_run(executor, destination, &sources, &retention, Some(first_file), ring_version).await
+    }
+
+    /// Name tables that others copied here; each source's are one run. `newest` is the last commit of all shards: the shard that
+    /// made it may be gone afterwards, and its number must not be given out again.
+    pub fn take_in(&self, runs: Vec<Vec<TableMeta>>, newest: CommitTs) -> Result<()> {
+        let opened: Vec<Run> = runs.iter().map(|run| self.open_run(run)).collect::<Result<_>>()?;
+        self.change(|manifest, tables| {
+            for run in &runs {
+                let last = run.iter().map(|table| table.id).max().unwrap_or(0);
+                manifest.next_file = manifest.next_file.max(last + 1);
+            }
+            manifest.max_ts = manifest.max_ts.max(newest);
+            manifest.runs.splice(0..0, runs);
+            opened.into_iter().fold(tables.clone(), |tables, run| tables.with_newest(run))
+        })
+        .map(drop)?;
+        // The order of runs in memory follows the manifest's.
+        let mut state = self.state.borrow_mut();
+        let tables = Arc::new(open_tables(&self.home, self.shard, &state.manifest)?);
+        state.tables = tables;
+        Ok(())
+    }
+}
+
+/// A run that may hold keys which moved to another shard, to be rewritten without them.
+fn impure(tables: &TableSet, ring_version: u64) -> Option<Job> {
+    let runs = tables.runs();
+    let is_impure = |run: &Run| run.tables().iter().any(|table| table.meta().ring_version != ring_version);
+    let at = runs.iter().rposition(is_impure)?;
+    Some(Job { runs: vec![runs[at].clone()], bottom: at + 1 == runs.len(), bytes: runs[at].bytes() })
+}
+
+pub(crate) fn decode_manifest(home: &Home, shard: ShardId, bytes: &[u8]) -> Result<Manifest> {
+    let shown = home.fs.root().join(ShardPaths::of(shard).manifest);
+    let manifest = Manifest::decode(bytes).map_err(|damage| damage.in_file(&shown, 0))?;
+    if manifest.db_id != home.db_id || manifest.shard != shard {
+        let what = format!(
+            "the manifest belongs to shard {} of database {:016x}, not to shard {shard} of {:016x}",
+            manifest.shard, manifest.db_id, home.db_id
+        );
+        return Err(Error::corrupt(shown, 0, what));
+    }
+    Ok(manifest)
+}
+
+/// Drop tables that were copied for a ring that did not come into force. Says whether there were any.
+pub(crate) fn forget_future_tables(manifest: &mut Manifest, ring_version: u64) -> bool {
+    let before = manifest.runs.len();
+    manifest.runs.retain(|run| run.iter().all(|table| table.ring_version <= ring_version));
+    manifest.runs.len() != before
+}
+
+fn remove_unnamed_files(fs: &Arc<dyn Fs>, paths: &ShardPaths, manifest: &Manifest) -> Result<()> {
+    let named: HashSet<u64> = manifest.runs.iter().flatten().map(|table| table.id).collect();
+    let shown = fs.root().join(&paths.tables);
+    for name in fs.list(&paths.tables).map_err(|e| Error::io("list", &shown, e))? {
+        if parse_file_name(&name).is_some_and(|id| !named.contains(&id)) {
+            let path = paths.tables.join(name);
+            fs.remove_file(&path).map_err(|e| Error::io("remove", fs.root().join(&path), e))?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn open_tables(home: &Home, shard: ShardId, manifest: &Manifest) -> Result<TableSet> {
+    let run = |metas: &Vec<TableMeta>| -> Result<Run> {
+        let tables = metas.iter().map(|meta| open_table(home, shard, meta));
+        Ok(Run::new(tables.collect::<Result<_>>()?))
+    };
+    Ok(TableSet::new(manifest.runs.iter().map(run).collect::<Result<_>>()?))
+}
+
+fn open_table(home: &Home, shard: ShardId, meta: &TableMeta) -> Result<Arc<Table>> {
+    let path = ShardPaths::of(shard).tables.join(file_name(meta.id));
+    let shown = home.fs.root().join(&path);
+    let file = home.fs.open(&path, OpenMode::Read).map_err(|e| Error::io("open", &shown, e))?;
+    let table = Table::open(&*file, TableIdentity { db_id: home.db_id, shard, id: meta.id })?;
+    if table.meta() != meta {
+        return Err(Error::corrupt(shown, 0, "the table is not the one that the manifest describes"));
+    }
+    Ok(Arc::new(table))
+}

@@ -1,0 +1,48 @@
+//! What a shard is asked to do.
+
+use crate::error::{Error, Result};
+use crate::ids::CommitTs;
+use crate::options::Durability;
+use crate::pending::Completer;
+use crate::shard::tx::Tx;
+use crate::value::WriteOp;
+
+/// Called once, when what the request did is durable at its level, with the commit that did it (zero if nothing was written).
+pub type Reply = Box<dyn FnOnce(Result<CommitTs>) + Send>;
+
+/// Runs on the shard in one step.
+pub trait Program: Send {
+    /// Gives back what to call when its writes are durable at their level.
+    fn run(self: Box<Self>, tx: &mut Tx<'_>) -> Reply;
+    /// It will not run.
+    fn refuse(self: Box<Self>, error: Error);
+}
+
+pub enum Request {
+    /// Unconditional writes, atomically; each key once.
+    Write { ops: Vec<WriteOp>, level: Durability, reply: Completer<CommitTs> },
+    /// Reads and writes in one step.
+    Run { program: Box<dyn Program>, level: Durability },
+    /// Answered when everything before it is visible.
+    Fence { reply: Completer<()> },
+    /// Answered when everything before it is durable.
+    Sync { reply: Completer<()> },
+    /// From now on keep the memtable in key order, for scans.
+    KeepOrder { reply: Completer<()> },
+    /// Write what is in memory as tables and trim the log; answered when that is done.
+    Checkpoint { reply: Completer<()> },
+}
+
+impl Request {
+    /// Answer a request that will not be executed.
+    pub fn refuse(self, error: Error) {
+        match self {
+            Request::Write { reply, .. } => reply.complete(Err(error)),
+            Request::Run { program, .. } => program.refuse(error),
+            Request::Fence { reply }
+            | Request::Sync { reply }
+            | Request::KeepOrder { reply }
+            | Request::Checkpoint { reply } => reply.complete(Err(error)),
+        }
+    }
+}

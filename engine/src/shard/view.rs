@@ -1,0 +1,84 @@
+//! What every thread may read of a shard, without a hop and without a lock.
+//!
+//! Guards: a reader sees only what is visible, which is what was (or may now be) acknowledged: durable at its level, and
+//! everything before it in the shard's order.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::{ArcSwap, Guard};
+
+use crate::error::{Error, Poisoned};
+use crate::ids::{CommitTs, ShardId};
+use crate::table::Order;
+use crate::table::read_state::ReadState;
+use crate::txn::timestamps::InFlight;
+
+pub struct ShardView {
+    pub id: ShardId,
+    state: ArcSwap<ReadState>,
+    visible: AtomicU64,
+    pub in_flight: InFlight,
+    poisoned: OnceLock<Arc<Poisoned>>,
+}
+
+impl ShardView {
+    pub fn new(id: ShardId, state: Arc<ReadState>, visible: CommitTs) -> ShardView {
+        ShardView {
+            id,
+            state: ArcSwap::new(state),
+            visible: AtomicU64::new(visible.0),
+            in_flight: InFlight::default(),
+            poisoned: OnceLock::new(),
+        }
+    }
+
+    /// The sources to read and the newest commit to see in them. The sources are taken first: versions that a checkpoint
+    /// drops later are then still there.
+    pub fn latest(&self) -> (Guard<Arc<ReadState>>, CommitTs) {
+        let state = self.state.load();
+        let at = CommitTs(self.visible.load(Ordering::Acquire));
+        (state, at)
+    }
+
+    /// The sources for a view at `at`, which the caller has registered and found settled.
+    pub fn at(&self, at: CommitTs) -> (Arc<ReadState>, CommitTs) {
+        let state = self.state.load_full();
+        // A shard that stopped keeps commits that never became visible; they must not be seen.
+        let at = if self.poisoned.get().is_some() { at.min(self.visible()) } else { at };
+        (state, at)
+    }
+
+    /// Whether what is in memory can be read in key order.
+    pub fn is_ordered(&self) -> bool {
+        self.state.load().active.order() == Order::Kept
+    }
+
+    pub fn visible(&self) -> CommitTs {
+        CommitTs(self.visible.load(Ordering::Acquire))
+    }
+
+    /// Whether a view at `at` may be read now.
+    pub fn is_settled(&self, at: CommitTs) -> bool {
+        self.poisoned.get().is_some() || self.in_flight.is_settled(at)
+    }
+
+    /// Called by the shard alone.
+    pub fn publish(&self, state: Arc<ReadState>) {
+        self.state.store(state);
+    }
+
+    /// Called by the shard alone, with ever larger numbers.
+    pub fn set_visible(&self, at: CommitTs) {
+        self.visible.store(at.0, Ordering::Release);
+    }
+
+    /// Keep the first cause; later ones are its consequences.
+    pub fn poison(&self, cause: Arc<Poisoned>) {
+        let _ = self.poisoned.set(cause);
+    }
+
+    pub fn poisoned(&self) -> Option<Error> {
+        self.poisoned.get().map(|p| Error::Poisoned(Arc::clone(p)))
+    }
+}

@@ -1,0 +1,81 @@
+//! One scan over all shards, in key order, at one moment.
+//!
+//! Guards: every key that has a value at that moment and belongs to the shard it was found in comes exactly once;
+//! expired values are passed over.
+
+use std::sync::Arc;
+
+use super::merge::{Direction, Keyed, Picker};
+use super::range_cursor::{Range, RangeCursor};
+use super::read_state::ReadState;
+use crate::error::Result;
+use crate::ids::CommitTs;
+use crate::value::ValueRef;
+
+/// Says which keys of a shard are that shard's own.
+pub type Owns = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
+/// One shard's share of a scan. `owns` is for a shard that may still hold keys which have moved away.
+pub struct ScanPart {
+    pub state: Arc<ReadState>,
+    /// The moment, which is an earlier one for a shard that stopped.
+    pub at: CommitTs,
+    pub owns: Option<Owns>,
+}
+
+/// See the module. `Send`, and owns what it reads.
+pub struct MergedScan {
+    cursors: Vec<RangeCursor>,
+    owns: Vec<Option<Owns>>,
+    picker: Picker,
+    now_ms: u64,
+    started: bool,
+}
+
+impl MergedScan {
+    pub fn new(parts: Vec<ScanPart>, range: &Range, now_ms: u64) -> Result<MergedScan> {
+        let mut cursors = Vec::with_capacity(parts.len());
+        let mut owns = Vec::with_capacity(parts.len());
+        for part in parts {
+            cursors.push(RangeCursor::new(&part.state, range.clone(), part.at)?);
+            owns.push(part.owns);
+        }
+        let direction: Direction = range.direction;
+        Ok(MergedScan { cursors, owns, picker: Picker::new(direction), now_ms, started: false })
+    }
+
+    /// Moves a shard's cursor on to a key that counts.
+    fn advance(&mut self, i: usize) -> Result<()> {
+        while self.cursors[i].advance()? {
+            let Some((key, value)) = self.cursors[i].current() else { break };
+            let owned = self.owns[i].as_ref().is_none_or(|owns| owns(key));
+            if owned && !value.expiry.is_past(self.now_ms) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next key and its value; none at the end. After an error the scan is of no more use.
+    #[allow(clippy::should_implement_trait)] // what it gives is borrowed from it
+    pub fn next(&mut self) -> Result<Option<(&[u8], ValueRef<'_>)>> {
+        if self.started {
+            for k in 0..self.picker.tied().len() {
+                self.advance(self.picker.tied()[k])?;
+            }
+        } else {
+            for i in 0..self.cursors.len() {
+                self.advance(i)?;
+            }
+            self.started = true;
+        }
+        if self.picker.choose(&self.cursors).is_none() {
+            return Ok(None);
+        }
+        // While a key moves from one shard to another, both may have it: the later version counts.
+        let newest = |i: &usize| self.cursors[*i].current().map(|(_, value)| value.version);
+        let Some(&i) = self.picker.tied().iter().rev().max_by_key(|i| newest(i)) else { return Ok(None) };
+        debug_assert!(self.cursors[i].key().is_some());
+        Ok(self.cursors[i].current())
+    }
+}

@@ -1,0 +1,55 @@
+//! Everything a shard's data is read from, at one moment.
+//!
+//! Guards: it never changes; a reader takes the current one, and what it borrows from it stays valid as long as it
+//! keeps it, whatever is sealed, checkpointed or merged meanwhile.
+
+use std::sync::Arc;
+
+use super::Lookup;
+use super::memtable::Memtable;
+use super::source::Source;
+use super::table_set::TableSet;
+use crate::error::Result;
+use crate::ids::{CommitTs, Keyspace};
+
+/// The sources of a shard, newest first: the memtable being written, those sealed before, the tables.
+#[derive(Clone)]
+pub struct ReadState {
+    pub active: Arc<Memtable>,
+    /// Newest first.
+    pub sealed: Vec<Arc<Memtable>>,
+    pub tables: Arc<TableSet>,
+}
+
+impl ReadState {
+    /// The newest version of the key not after `at`, whichever source has it.
+    pub fn get(&self, keyspace: Keyspace, key: &[u8], at: CommitTs) -> Result<Lookup<'_>> {
+        for table in std::iter::once(&self.active).chain(&self.sealed) {
+            let found = table.get(keyspace, key, at);
+            if found != Lookup::Missing {
+                return Ok(found);
+            }
+        }
+        self.tables.get(keyspace, key, at)
+    }
+
+    /// Asks memory for what `get`s of these keys touch first, so that their misses overlap. For some 16 keys at a time.
+    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = (Keyspace, &'k [u8])> + Clone) {
+        let tables = std::iter::once(&self.active).chain(&self.sealed).take(2);
+        for table in tables.clone() {
+            keys.clone().for_each(|(keyspace, key)| table.prefetch_slot(keyspace, key));
+        }
+        for table in tables {
+            keys.clone().for_each(|(keyspace, key)| table.prefetch_key(keyspace, key));
+        }
+    }
+
+    /// The sources that may have a version not after `at`, newest first. A memtable that is written and keeps no
+    /// order is left out when all of it is later; otherwise a cursor over it is refused.
+    pub fn sources(&self, at: CommitTs) -> Vec<Source> {
+        let memtables = std::iter::once(&self.active).chain(&self.sealed);
+        let memtables = memtables.filter(|table| table.min_ts() <= at && !table.is_empty());
+        let runs = self.tables.runs().iter().cloned().map(Source::Run);
+        memtables.cloned().map(Source::Memtable).chain(runs).collect()
+    }
+}

@@ -1,0 +1,202 @@
+//! The files of one shard's log: the active segment, a spare ready to follow it, and the sealed ones behind it.
+//!
+//! Guards: a segment's header is durable before the first batch in it is written, and the segment before it is synced
+//! whole by then; so what a header calls its base was durable when the header was.
+//! Crash leaves: a spare under the next number without a valid header of that number (never begun), or begun and empty.
+//! Segments are written once with zeros and recycled, because a write into a block that was only reserved costs twice.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::stage::LogIdentity;
+use crate::error::{Error, Result};
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, file_name};
+use crate::ids::{Life, Lsn};
+use crate::runtime::{AlignedBuf, BLOCK, Executor, File, Fs, IoBuf, IoOp, OpenMode};
+
+/// The first segments of a shard are small, so that small databases are.
+const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
+/// Bytes zeroed by one write while a segment is prepared.
+const ZERO_STEP: usize = 1 << 20;
+
+/// A file of the log with its place in it.
+#[derive(Clone)]
+pub struct Segment {
+    pub file: Arc<dyn File>,
+    pub sequence: u64,
+    pub base: Lsn,
+    /// Bytes of batches it can hold.
+    pub capacity: u64,
+}
+
+impl Segment {
+    pub fn end(&self) -> Lsn {
+        self.base.advance(self.capacity)
+    }
+
+    /// Length of its file; zero if that cannot be told.
+    pub fn file_bytes(&self) -> u64 {
+        self.file.size().unwrap_or(0)
+    }
+
+    /// Where `lsn` lies in the file.
+    pub fn file_offset(&self, lsn: Lsn) -> u64 {
+        SEGMENT_HEADER_LEN as u64 + lsn.bytes_since(self.base)
+    }
+}
+
+/// A file that is ready to become a segment.
+#[derive(Clone)]
+pub struct Spare {
+    pub file: Arc<dyn File>,
+    pub sequence: u64,
+    pub capacity: u64,
+}
+
+impl Spare {
+    pub fn begin_at(self, base: Lsn) -> Segment {
+        Segment { file: self.file, sequence: self.sequence, base, capacity: self.capacity }
+    }
+}
+
+/// Segments that are in use, oldest first; the last one is active.
+pub struct SegmentSet {
+    pub sealed: VecDeque<Segment>,
+    pub active: Segment,
+    pub spare: Option<Spare>,
+}
+
+impl SegmentSet {
+    /// Sealed segments that hold nothing at or behind `needed_from`, taken out of the set.
+    pub fn take_trimmed(&mut self, needed_from: Lsn) -> Vec<Segment> {
+        let keep = self.sealed.partition_point(|segment| segment.end_of_log() <= needed_from);
+        self.sealed.drain(..keep).collect()
+    }
+
+    pub fn first_lsn(&self) -> Lsn {
+        self.sealed.front().unwrap_or(&self.active).base
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.sealed.iter().chain([&self.active]).map(|s| s.capacity + SEGMENT_HEADER_LEN as u64).sum()
+    }
+}
+
+impl Segment {
+    /// For a sealed segment, `capacity` was set to what is used: its end is the next one's base.
+    fn end_of_log(&self) -> Lsn {
+        self.end()
+    }
+}
+
+/// Where one shard keeps its segments, and how large they become.
+#[derive(Clone)]
+pub struct SegmentDir {
+    pub fs: Arc<dyn Fs>,
+    pub path: PathBuf,
+    pub id: LogIdentity,
+    pub segment_bytes: u64,
+}
+
+impl SegmentDir {
+    pub fn file_path(&self, sequence: u64) -> PathBuf {
+        self.path.join(file_name(sequence))
+    }
+
+    pub fn shown(&self, path: &Path) -> PathBuf {
+        self.fs.root().join(path)
+    }
+
+    /// Bytes of the segment with this number, whole blocks, header included.
+    pub fn bytes_of(&self, sequence: u64) -> u64 {
+        let grown = FIRST_SEGMENT_BYTES.checked_shl(2 * u32::try_from(sequence.saturating_sub(1)).unwrap_or(u32::MAX));
+        let grown = grown.filter(|bytes| *bytes >= FIRST_SEGMENT_BYTES).unwrap_or(u64::MAX);
+        grown.min(self.segment_bytes) / BLOCK as u64 * BLOCK as u64
+    }
+
+    pub fn header(&self, sequence: u64, base: Lsn, life: Life) -> IoBuf {
+        let mut block = AlignedBuf::zeroed(SEGMENT_HEADER_LEN);
+        SegmentHeader { db_id: self.id.db_id, shard: self.id.shard, sequence, base_lsn: base, life }.encode(&mut block);
+        IoBuf::heap(block, SEGMENT_HEADER_LEN)
+    }
+
+    /// Make a new file of zeros under this number, with room for at least `batch_bytes`, its name durable. On an error
+    /// nothing is left behind.
+    pub async fn make_spare(&self, executor: &Rc<dyn Executor>, sequence: u64, batch_bytes: u64) -> Result<Spare> {
+        let (sequence, path, file) = self.create_file(sequence)?;
+        let bytes = self.bytes_of(sequence).max(batch_bytes + SEGMENT_HEADER_LEN as u64);
+        let made = self.fill_spare(executor, file, &path, sequence, bytes).await;
+        if made.is_err() {
+            // The name may not exist; what is left of it is a spare that the next opening finds or removes.
+            let _ = self.fs.remove_file(&path);
+        }
+        made
+    }
+
+    /// A file that did not exist, under the first free number from `sequence` on; only one that this made may be removed again.
+    fn create_file(&self, mut sequence: u64) -> Result<(u64, PathBuf, Arc<dyn File>)> {
+        loop {
+            let path = self.file_path(sequence);
+            match self.fs.open(&path, OpenMode::CreateNewDirect) {
+                Ok(file) => return Ok((sequence, path, file)),
+                // Left by an attempt that failed and could not be cleaned up; the next opening removes it.
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => sequence += 1,
+                Err(e) => return Err(Error::io("create", self.shown(&path), e)),
+            }
+        }
+    }
+
+    async fn fill_spare(
+        &self,
+        executor: &Rc<dyn Executor>,
+        file: Arc<dyn File>,
+        path: &Path,
+        sequence: u64,
+        bytes: u64,
+    ) -> Result<Spare> {
+        let shown = self.shown(path);
+        file.allocate(bytes).map_err(|e| Error::io("allocate", &shown, e))?;
+        let mut zeros = AlignedBuf::zeroed(ZERO_STEP);
+        let mut at = 0;
+        while at < bytes {
+            let len = usize::try_from(bytes - at).map_or(ZERO_STEP, |left| left.min(ZERO_STEP));
+            let done = executor.io(&file, IoOp::Write { offset: at, buf: IoBuf::heap(zeros, len) }).await;
+            done.result.map_err(|e| Error::io_at("write zeros to", &shown, at, e))?;
+            zeros = done.buf.expect("a write gives its buffer back").into_heap();
+            at += len as u64;
+            executor.yield_now().await;
+        }
+        executor.io(&file, IoOp::SyncData).await.result.map_err(|e| Error::io("sync", &shown, e))?;
+        self.fs.sync_dir(&self.path).map_err(|e| Error::io("sync directory of", &shown, e))?;
+        Ok(Spare { file, sequence, capacity: bytes - SEGMENT_HEADER_LEN as u64 })
+    }
+
+    /// Remove a spare that will not be used.
+    pub fn discard(&self, spare: Spare) -> Result<()> {
+        let path = self.file_path(spare.sequence);
+        self.fs.remove_file(&path).map_err(|e| Error::io("remove", self.shown(&path), e))
+    }
+
+    /// Give a trimmed segment's file the next number, or remove it if it has another size than a new one would.
+    pub fn recycle(&self, segment: Segment, next_sequence: Option<u64>) -> Result<Option<Spare>> {
+        let from = self.file_path(segment.sequence);
+        let shown = self.shown(&from);
+        let bytes = segment.file.size().map_err(|e| Error::io("size of", &shown, e))?;
+        match next_sequence {
+            Some(sequence) if bytes == self.bytes_of(sequence) && bytes == self.segment_bytes => {
+                let to = self.file_path(sequence);
+                self.fs.rename(&from, &to).map_err(|e| Error::io("rename", &shown, e))?;
+                self.fs.sync_dir(&self.path).map_err(|e| Error::io("sync directory of", &shown, e))?;
+                // The handle still shows the old name in messages; open it under the new one.
+                let file = self.fs.open(&to, OpenMode::Direct).map_err(|e| Error::io("open", self.shown(&to), e))?;
+                Ok(Some(Spare { file, sequence, capacity: bytes - SEGMENT_HEADER_LEN as u64 }))
+            }
+            Some(_) | None => {
+                self.fs.remove_file(&from).map_err(|e| Error::io("remove", &shown, e))?;
+                Ok(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! Disks that fail, fill up, crawl or rot: what was answered is there at the next opening, what was not is refused in
+//! the words that docs/recovery.md promises, and nothing is read that was never written.
+
+mod support;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corering_engine::runtime::Host;
+use corering_engine::runtime::sim::harness::{run_seeds, seeds_asked};
+use corering_engine::runtime::sim::{
+    CrashKind, Disk, Fault, FaultRow, FaultRule, Faults, Rng, Sim, SimConfig, When, faults,
+};
+use corering_engine::{Durability, Engine, Error, Keyspace, Options, ScanRange, WriteOptions};
+
+const KS: Keyspace = Keyspace::DEFAULT;
+const KEYS: u64 = 12;
+
+/// What the world outside knows of one key: the value answered last, and those tried since.
+#[derive(Clone, Default, Debug)]
+struct Known {
+    answered: Option<u64>,
+    tried: Vec<Option<u64>>,
+}
+
+type Model = Rc<RefCell<BTreeMap<u64, Known>>>;
+
+fn text(e: impl std::fmt::Display) -> String {
+    e.to_string()
+}
+
+fn options() -> Options {
+    Options { shards: Some(2), segment_bytes: 64 << 10, memtable_bytes: 1 << 20, ..Options::default() }
+}
+
+/// Segments large enough that a part of the last one is kept for deletes when the disk is full.
+fn roomy() -> Options {
+    Options { segment_bytes: 1 << 20, memtable_bytes: 8 << 20, ..options() }
+}
+
+async fn open(host: &Arc<dyn Host>) -> corering_engine::Result<Engine> {
+    Engine::open_on(Arc::clone(host), options()).await
+}
+
+fn name(key: u64) -> Vec<u8> {
+    format!("key:{key:04}").into_bytes()
+}
+
+fn value(number: u64, len: usize) -> Vec<u8> {
+    let mut value = vec![number as u8; len.max(8)];
+    value[..8].copy_from_slice(&number.to_le_bytes());
+    value
+}
+
+fn number_of(value: &[u8]) -> Result<u64, String> {
+    let head = value.get(..8).ok_or("a short value")?;
+    let number = u64::from_le_bytes(head.try_into().map_err(text)?);
+    if value[8..].iter().all(|b| *b == number as u8) { Ok(number) } else { Err(format!("a mixed value {number}")) }
+}
+
+/// Put a number, or delete, and note how it went.
+async fn write(engine: &Engine, model: &Model, key: u64, number: Option<u64>, len: usize) -> Result<(), Error> {
+    let options = WriteOptions { durability: Some(Durability::Sync), ..WriteOptions::default() };
+    model.borrow_mut().entry(key).or_default().tried.push(number);
+    let outcome = match number {
+        Some(number) => engine.client().put(KS, &name(key), &value(number, len), options).await.map(drop),
+        None => engine.client().delete(KS, &name(key), options).await.map(drop),
+    };
+    let mut model = model.borrow_mut();
+    let known = model.entry(key).or_default();
+    match &outcome {
+        Ok(()) => *known = Known { answered: number, tried: Vec::new() },
+        // Nothing was done.
+        Err(error) if !error.may_have_committed() => drop(known.tried.pop()),
+        Err(_) => {}
+    }
+    outcome
+}
+
+fn read(engine: &Engine, key: u64) -> Result<Option<u64>, String> {
+    let value = engine.client().get(KS, &name(key)).map_err(text)?;
+    value.map(|value| number_of(&value.bytes)).transpose()
+}
+
+/// Each key shows what was answered, or what was tried since and may have committed.
+fn verify(engine: &Engine, model: &Model) -> Result<(), String> {
+    for (key, known) in &*model.borrow() {
+        let found = read(engine, *key)?;
+        if found != known.answered && !known.tried.contains(&found) {
+            return Err(format!("key {key} has {found:?}; {known:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// While the engine runs, a strong read shows exactly what was answered.
+fn verify_strictly(engine: &Engine, model: &Model) -> Result<(), String> {
+    for (key, known) in &*model.borrow() {
+        let found = read(engine, *key)?;
+        if found != known.answered {
+            return Err(format!("key {key} reads {found:?} while it runs; {known:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Open without faults, compare, close, check every byte.
+async fn verify_reopened(host: &Arc<dyn Host>, model: &Model) -> Result<(), String> {
+    let engine = open(host).await.map_err(|e| format!("reopening: {e}"))?;
+    let outcome = verify(&engine, model);
+    let closed = engine.close_async().await.map_err(text);
+    outcome.and(closed)?;
+    support::check_closed(host).await
+}
+
+fn machine(seed: u64, disk: Disk) -> Sim {
+    Sim::with(seed, SimConfig { step_budget: 1_000_000, ..SimConfig::of_seed(seed) }, disk)
+}
+
+/// Run the scenario of each seed; what it returns is counted.
+fn for_seeds(usual: std::ops::Range<u64>, run: fn(u64) -> Result<u64, String>) -> u64 {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let (counts, failures) = run_seeds(seeds_asked(usual), threads, 1, run, |_, _| ());
+    if let Some(failure) = failures.first() {
+        panic!("seed {}: {}; run it again with SIM_SEEDS={}", failure.seed, failure.message, failure.seed);
+    }
+    counts.values().sum()
+}
+
+async fn fill(engine: &Engine, model: &Model) -> Result<(), String> {
+    for key in 0..KEYS {
+        write(engine, model, key, Some(key + 1), 200).await.map_err(text)?;
+    }
+    engine.checkpoint_async().await.map_err(text)?;
+    for key in 0..KEYS / 2 {
+        write(engine, model, key, Some(key + 100), 200).await.map_err(text)?;
+    }
+    Ok(())
+}
+
+/// A log that fails stops its shard for good.
+fn a_broken_log(seed: u64) -> Result<u64, String> {
+    let sim = machine(seed, Disk::new());
+    let (host, model) = (sim.host(), Model::default());
+    let (fault, kind) = [
+        (Fault::SyncError, CrashKind::Machine),
+        (Fault::SyncError, CrashKind::Process),
+        (Fault::WriteError, CrashKind::Machine),
+        (Fault::ShortWrite, CrashKind::Process),
+    ][(seed % 4) as usize];
+    let ran = sim.block_on({
+        let (sim, host, model) = (sim.clone(), Arc::clone(&host), Rc::clone(&model));
+        async move {
+            let engine = open(&host).await.map_err(text)?;
+            let outcome = async {
+                fill(&engine, &model).await?;
+                // One failure only: the disk works again behind it, and must not be believed.
+                sim.set_faults(Faults::new([FaultRule::new("*.seg", fault, When::Nth(seed % 3))]));
+                let mut stopped = BTreeMap::new();
+                for n in 0..40 {
+                    let key = n % KEYS;
+                    let shard = engine.client().shard_of(&name(key)).0;
+                    match write(&engine, &model, key, Some(1_000 + n), 500).await {
+                        Ok(()) if stopped.contains_key(&shard) => {
+                            return Err(format!("shard {shard} acknowledged write {n} after it had stopped"));
+                        }
+                        Ok(()) => {}
+                        Err(error @ Error::Poisoned(_)) if error.may_have_committed() => {
+                            let first = stopped.entry(shard).or_insert_with(|| error.to_string());
+                            if *first != error.to_string() {
+                                return Err(format!("the first cause was {first}, now it is {error}"));
+                            }
+                        }
+                        Err(error) => return Err(format!("write {n}: {error}")),
+                    }
+                    verify_strictly(&engine, &model)?;
+                }
+                Ok(stopped.len() as u64)
+            };
+            let outcome = outcome.await;
+            let closed = engine.close_async().await;
+            let stopped = outcome?;
+            match closed {
+                Err(Error::Poisoned(_)) if stopped > 0 => Ok(stopped),
+                Ok(()) if stopped == 0 => Ok(stopped),
+                other => Err(format!("{stopped} shards stopped, and the close said {other:?}")),
+            }
+        }
+    });
+    let stopped = ran.map_err(text)??;
+    sim.set_faults(Faults::default());
+    sim.crash(kind);
+    sim.block_on(verify_reopened(&sim.host(), &model)).map_err(text)??;
+    sim.power_off();
+    Ok(stopped)
+}
+
+#[test]
+fn a_failed_write_or_sync_of_the_log_stops_its_shard_and_loses_nothing_answered() {
+    let stopped = for_seeds(0..16, a_broken_log);
+    assert!(stopped > 0, "no fault struck the log");
+}
+
+fn bytes_used(sim: &Sim) -> u64 {
+    sim.disk(|disk| disk.files().iter().map(|(_, len)| len).sum())
+}
+
+/// A full disk refuses puts and nothing else; with room, work goes on.
+fn a_full_disk(seed: u64) -> Result<u64, String> {
+    let sim = machine(seed, Disk::new());
+    let (host, model) = (sim.host(), Model::default());
+    let executor = sim.executor("timer");
+    let stay_full = seed.is_multiple_of(2);
+    let ran = sim.block_on({
+        let (sim, model) = (sim.clone(), Rc::clone(&model));
+        async move {
+            let engine = Engine::open_on(host, roomy()).await.map_err(text)?;
+            let outcome = async {
+                fill(&engine, &model).await?;
+                sim.set_capacity(Some(bytes_used(&sim)));
+                let mut refused = 0;
+                for n in 0..200 {
+                    match write(&engine, &model, n % KEYS, Some(1_000 + n), 30_000).await {
+                        Ok(()) => {}
+                        Err(error @ Error::NoSpace { .. }) if error.is_retryable() => refused += 1,
+                        Err(error) => return Err(format!("write {n}: {error}")),
+                    }
+                }
+                if refused == 0 {
+                    return Err("the disk never became full".into());
+                }
+                verify_strictly(&engine, &model)?;
+                for key in 0..KEYS {
+                    write(&engine, &model, key, None, 0).await.map_err(|e| format!("deleting: {e}"))?;
+                }
+                verify_strictly(&engine, &model)?;
+                if !stay_full {
+                    sim.set_capacity(None);
+                    executor.sleep(Duration::from_secs(5)).await;
+                    for key in 0..KEYS {
+                        write(&engine, &model, key, Some(5_000 + key), 3_000)
+                            .await
+                            .map_err(|e| format!("after room was made: {e}"))?;
+                    }
+                    engine.checkpoint_async().await.map_err(text)?;
+                }
+                verify_strictly(&engine, &model)?;
+                Ok(refused)
+            };
+            let outcome = outcome.await;
+            let closed = engine.close_async().await.map_err(|e| format!("closing: {e}"));
+            outcome.and_then(|refused| closed.map(|()| refused))
+        }
+    });
+    let refused = ran.map_err(text)??;
+    sim.set_capacity(None);
+    sim.crash(CrashKind::Machine);
+    sim.block_on(verify_reopened(&sim.host(), &model)).map_err(text)??;
+    sim.power_off();
+    Ok(refused)
+}
+
+#[test]
+fn a_full_disk_refuses_puts_lets_deletes_pass_and_goes_on_when_there_is_room() {
+    assert!(for_seeds(0..12, a_full_disk) > 0);
+}
+
+/// What cannot be read keeps the database closed, with the file's name, and nothing is lost by that.
+fn an_unreadable_file(seed: u64) -> Result<u64, String> {
+    let sim = machine(seed, Disk::new());
+    let model = Model::default();
+    let files = ["*.table", "*.seg", "superblock", "*/manifest", "*/stage"][(seed % 5) as usize];
+    sim.block_on({
+        let (host, model) = (sim.host(), Rc::clone(&model));
+        async move {
+            let engine = open(&host).await.map_err(text)?;
+            let filled = fill(&engine, &model).await;
+            // Killed, so that the log is needed too.
+            std::mem::forget(engine);
+            filled
+        }
+    })
+    .map_err(text)??;
+    sim.crash(CrashKind::Process);
+    sim.set_faults(Faults::new([FaultRule::new(files, Fault::ReadError, When::From(0))]));
+    let opened = sim.block_on(async { open(&sim.host()).await.map(std::mem::forget) }).map_err(text)?;
+    let part = files.trim_start_matches('*');
+    match opened {
+        Err(error @ Error::Io { .. }) if error.to_string().contains(part) => {}
+        other => return Err(format!("{files} cannot be read, and the opening said {other:?}")),
+    }
+    sim.set_faults(Faults::default());
+    sim.block_on(verify_reopened(&sim.host(), &model)).map_err(text)??;
+    sim.power_off();
+    Ok(1)
+}
+
+#[test]
+fn a_file_that_cannot_be_read_keeps_the_database_closed_by_its_name() {
+    for_seeds(0..10, an_unreadable_file);
+}
+
+const fn row(kind: &'static str, files: &'static str, fault: Fault, why_we_survive: &'static str) -> FaultRow {
+    FaultRow { kind, files, fault, chance: 30_000, why_we_survive }
+}
+
+const ROWS: [FaultRow; 12] = [
+    row("log segment", "*.seg", Fault::WriteError, "the shard stops; nobody who waits is answered"),
+    row("log segment", "*.seg", Fault::SyncError, "the same; the sync is not tried again"),
+    row("log segment", "*.seg", Fault::Slow, "nobody is answered earlier"),
+    row("log directory", "*/wal", Fault::SyncDirError, "the new segment is removed and made again"),
+    row(
+        "log segment",
+        "*.seg",
+        Fault::NameError,
+        "a spare is made later, a trimmed segment removed at the next opening",
+    ),
+    row("table", "*.table", Fault::WriteError, "the checkpoint is tried again; the log still has all"),
+    row("table", "*.table", Fault::SyncError, "the same, in another file"),
+    row("table", "*.table", Fault::NameError, "the same"),
+    row("table", "*.table", Fault::ReadError, "the same: it was not named yet"),
+    row("table directory", "*/tables", Fault::SyncDirError, "the same: no manifest names them"),
+    row("manifest", "*/manifest", Fault::WriteError, "the other copy stands; the checkpoint is tried again"),
+    row("manifest", "*/manifest", Fault::SyncError, "the shard stops"),
+];
+
+/// A mix of faults of the seed's choice while it works; then a crash, and no faults any more.
+fn a_mix(seed: u64) -> Result<u64, String> {
+    let sim = machine(seed, Disk::new());
+    let model = Model::default();
+    let ran = sim.block_on({
+        let (sim, host, model) = (sim.clone(), sim.host(), Rc::clone(&model));
+        async move {
+            let mut rng = Rng::stream(seed, "mix");
+            let engine = open(&host).await.map_err(text)?;
+            let outcome = async {
+                fill(&engine, &model).await?;
+                sim.set_faults(faults::draw(&ROWS, &mut rng));
+                let mut failed = 0;
+                for n in 0..60 {
+                    let number = (!rng.one_in(5)).then_some(1_000 + n);
+                    let outcome = write(&engine, &model, rng.below(KEYS), number, *rng.pick(&[20, 900, 5_000])).await;
+                    match outcome {
+                        Ok(()) => {}
+                        Err(Error::Poisoned(_) | Error::Busy { .. }) => failed += 1,
+                        Err(error) => return Err(format!("write {n}: {error}")),
+                    }
+                    verify_strictly(&engine, &model)?;
+                    if n % 20 == 10 {
+                        // It may fail; the next one is tried all the same.
+                        failed += u64::from(engine.checkpoint_async().await.is_err());
+                    }
+                }
+                Ok(failed)
+            };
+            let outcome = outcome.await;
+            if rng.coin() {
+                let _ = engine.close_async().await;
+            } else {
+                std::mem::forget(engine);
+            }
+            outcome
+        }
+    });
+    let failed = ran.map_err(text)??;
+    sim.set_faults(Faults::default());
+    sim.crash(if seed.is_multiple_of(2) { CrashKind::Machine } else { CrashKind::Process });
+    sim.block_on(verify_reopened(&sim.host(), &model)).map_err(text)??;
+    sim.power_off();
+    Ok(failed)
+}
+
+#[test]
+fn whatever_fails_nothing_answered_is_lost() {
+    assert!(for_seeds(0..40, a_mix) > 0, "no fault struck");
+}
+
+/// Two shards with tables, closed in order.
+fn closed_database() -> (Disk, BTreeMap<Vec<u8>, u64>) {
+    let sim = machine(3, Disk::new());
+    let model = Model::default();
+    sim.block_on({
+        let (host, model) = (sim.host(), Rc::clone(&model));
+        async move {
+            let engine = open(&host).await.unwrap();
+            fill(&engine, &model).await.unwrap();
+            engine.close_async().await.unwrap();
+        }
+    })
+    .unwrap();
+    let disk = sim.disk(|disk| disk.clone());
+    sim.power_off();
+    let right = model.borrow().iter().map(|(key, known)| (name(*key), known.answered.unwrap())).collect();
+    (disk, right)
+}
+
+/// Everything in it, by scan and by key.
+async fn read_all(host: Arc<dyn Host>, keys: Vec<Vec<u8>>) -> Result<BTreeMap<Vec<u8>, u64>, Error> {
+    let engine = open(&host).await?;
+    let reading = async {
+        let client = engine.client();
+        let snapshot = client.snapshot_async().await?;
+        let mut found = BTreeMap::new();
+        for entry in client.scan_async(&snapshot, ScanRange::all(KS)).await? {
+            let entry = entry?;
+            found.insert(entry.key, number_of(&entry.value.bytes).unwrap());
+        }
+        for key in keys {
+            let value = client.get(KS, &key)?.map(|value| number_of(&value.bytes).unwrap());
+            assert_eq!(value, found.get(&key).copied(), "a scan and a read by key differ");
+        }
+        Ok(found)
+    };
+    let read = reading.await;
+    let closed = engine.close_async().await;
+    read.and_then(|found| closed.map(|()| found))
+}
+
+#[test]
+fn a_flipped_bit_gives_the_right_answer_or_an_error_that_names_the_file() {
+    let (disk, right) = closed_database();
+    let files = disk.files();
+    let mut refused = 0;
+    for seed in seeds_asked(0..240) {
+        let mut rng = Rng::stream(seed, "rot");
+        let (path, _) = rng.pick(&files).clone();
+        let bytes = disk.read(&path).unwrap();
+        // Where something was written, or close to it: most of a root record's room is zeros.
+        let written: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+        let near = if written.is_empty() { 0 } else { *rng.pick(&written) as u64 };
+        let byte = (near + rng.below(64)).min(bytes.len() as u64 - 1);
+        let mut rotten = disk.clone();
+        rotten.flip_bit(&path, byte, rng.below(8) as u8).unwrap();
+        let sim = machine(seed, rotten);
+        let read = sim.block_on(read_all(sim.host(), right.keys().cloned().collect())).unwrap();
+        match read {
+            Ok(found) => assert_eq!(found, right, "byte {byte} of {path}, seed {seed}"),
+            Err(error @ (Error::Corrupt { .. } | Error::Incompatible { .. })) => {
+                let said = error.to_string();
+                let of_the_log = path.contains("/wal/") && said.contains("/wal");
+                assert!(said.contains(&path) || of_the_log, "byte {byte} of {path}, seed {seed}: {said}");
+                refused += 1;
+            }
+            Err(error) => panic!("byte {byte} of {path}, seed {seed}: {error}"),
+        }
+        sim.power_off();
+    }
+    println!("{refused} refused");
+    assert!(refused > 0 || seeds_asked(0..240).count() < 100, "no flip was noticed");
+}
