@@ -1,0 +1,429 @@
+/* Every function of corering.h as it is meant to be used. Usage: basic DIR */
+#include "check.h"
+
+#include <poll.h>
+#include <time.h>
+
+static bool equals(const corering_value *value, const char *text)
+{
+    return value->len == strlen(text) && memcmp(value->data, text, value->len) == 0;
+}
+
+static void expect(corering_db *db, const char *key, const char *wanted)
+{
+    corering_value value;
+    CHECK_OK(corering_get(db, key, strlen(key), NULL, &value));
+    CHECK(equals(&value, wanted));
+    CHECK_OK(corering_value_free(&value));
+}
+
+static void sleep_ms(long ms)
+{
+    const struct timespec time = {ms / 1000, ms % 1000 * 1000000};
+    (void)nanosleep(&time, NULL);
+}
+
+static void test_versions(void)
+{
+    CHECK(corering_abi_version() == CORERING_ABI_VERSION);
+    CHECK(strchr(corering_version(), '.') != NULL);
+    CHECK(strcmp(corering_status_name(CORERING_ERROR_BUSY), "busy") == 0);
+    CHECK(strcmp(corering_status_name(-9999), "unknown") == 0);
+    CHECK(corering_status_is_retryable(CORERING_ERROR_NO_SPACE) && !corering_status_is_retryable(CORERING_ERROR_IO));
+    CHECK(corering_status_may_have_committed(CORERING_ERROR_POISONED) && !corering_status_may_have_committed(CORERING_OK));
+    CHECK(corering_status_may_have_committed(-9999));
+}
+
+static void test_single_keys(corering_db *db)
+{
+    corering_condition condition;
+    uint64_t first = 0, second = 0, seen = 0, version = 0;
+    int64_t number = 0;
+    bool existed = false;
+    char buffer[16];
+    size_t len = 0;
+
+    CHECK_OK(corering_put(db, TEXT("k"), TEXT("one"), NULL, &first));
+    CHECK_OK(corering_put(db, TEXT("k"), TEXT("two"), NULL, &second));
+    CHECK(first > 0 && second > first);
+    expect(db, "k", "two");
+    CHECK_OK(corering_get_into(db, TEXT("k"), NULL, buffer, sizeof buffer, &len, &seen));
+    CHECK(len == 3 && memcmp(buffer, "two", 3) == 0 && seen == second);
+    CHECK_STATUS(CORERING_BUFFER_TOO_SMALL, corering_get_into(db, TEXT("k"), NULL, buffer, 2, &len, NULL));
+    CHECK(len == 3);
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_get_into(db, TEXT("none"), NULL, buffer, sizeof buffer, &len, NULL));
+
+    memset(&condition, 0, sizeof condition);
+    condition.kind = CORERING_IF_ABSENT;
+    CHECK_STATUS(CORERING_REFUSED, corering_put_if(db, TEXT("k"), TEXT("x"), &condition, NULL, &version));
+    CHECK(version == second);
+    condition.kind = CORERING_IF_PRESENT;
+    CHECK_STATUS(CORERING_REFUSED, corering_put_if(db, TEXT("none"), TEXT("x"), &condition, NULL, &version));
+    CHECK(version == 0);
+    condition.kind = CORERING_IF_EQUAL;
+    condition.expected = "two";
+    condition.expected_len = 3;
+    CHECK_OK(corering_put_if(db, TEXT("k"), TEXT("three"), &condition, NULL, &version));
+    CHECK_STATUS(CORERING_REFUSED, corering_put_if(db, TEXT("k"), TEXT("three"), &condition, NULL, NULL));
+    condition.kind = CORERING_IF_VERSION;
+    condition.version = version;
+    CHECK_OK(corering_put_if(db, TEXT("k"), TEXT("four"), &condition, NULL, NULL));
+    CHECK_STATUS(CORERING_REFUSED, corering_put_if(db, TEXT("k"), TEXT("five"), &condition, NULL, NULL));
+    condition.kind = CORERING_IF_ALWAYS;
+    CHECK_OK(corering_put_if(db, TEXT("k"), TEXT("five"), &condition, NULL, NULL));
+    expect(db, "k", "five");
+
+    CHECK_OK(corering_delete(db, TEXT("k"), NULL, &existed));
+    CHECK(existed);
+    CHECK_OK(corering_delete(db, TEXT("k"), NULL, &existed));
+    CHECK(!existed);
+
+    CHECK_OK(corering_incr(db, TEXT("n"), 5, NULL, &number));
+    CHECK_OK(corering_incr(db, TEXT("n"), -7, NULL, &number));
+    CHECK(number == -2);
+    CHECK_STATUS(CORERING_ERROR_OVERFLOW, corering_incr(db, TEXT("n"), INT64_MIN, NULL, &number));
+    CHECK_OK(corering_put(db, TEXT("text"), TEXT("abc"), NULL, NULL));
+    CHECK_STATUS(CORERING_ERROR_NOT_AN_INTEGER, corering_incr(db, TEXT("text"), 1, NULL, NULL));
+}
+
+static void test_options_of_writes(corering_db *db)
+{
+    corering_write_options options;
+    corering_read_options read;
+    corering_value value;
+    const uint64_t now = (uint64_t)time(NULL) * 1000;
+
+    CHECK_OK(corering_write_options_init(&options, sizeof options));
+    options.ttl_ms = 40;
+    CHECK_OK(corering_put(db, TEXT("short"), TEXT("lived"), &options, NULL));
+    expect(db, "short", "lived");
+    sleep_ms(70);
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_get(db, TEXT("short"), NULL, &value));
+    options.ttl_ms = 0;
+    options.expires_at_ms = now + 3600000;
+    CHECK_OK(corering_put(db, TEXT("dated"), TEXT("1"), &options, NULL));
+    /* An increment keeps it. */
+    CHECK_OK(corering_incr(db, TEXT("dated"), 1, NULL, NULL));
+    CHECK_OK(corering_get(db, TEXT("dated"), NULL, &value));
+    CHECK(value.expires_at_ms == now + 3600000 && equals(&value, "2"));
+    CHECK_OK(corering_value_free(&value));
+    options.expires_at_ms = 1;
+    CHECK_OK(corering_put(db, TEXT("dated"), TEXT("long ago"), &options, NULL));
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_get(db, TEXT("dated"), NULL, &value));
+
+    CHECK_OK(corering_write_options_init(&options, sizeof options));
+    options.durability = CORERING_DURABILITY_NONE;
+    CHECK_OK(corering_put(db, TEXT("soft"), TEXT("v"), &options, NULL));
+    options.durability = CORERING_DURABILITY_INTERVAL;
+    options.interval_ms = 5;
+    CHECK_OK(corering_put(db, TEXT("soft"), TEXT("w"), &options, NULL));
+    CHECK_OK(corering_sync(db));
+    expect(db, "soft", "w");
+
+    CHECK_OK(corering_write_options_init(&options, sizeof options));
+    options.keyspace = 65279;
+    CHECK_OK(corering_put(db, TEXT("soft"), TEXT("elsewhere"), &options, NULL));
+    CHECK_OK(corering_read_options_init(&read, sizeof read));
+    read.keyspace = 65279;
+    CHECK_OK(corering_get(db, TEXT("soft"), &read, &value));
+    CHECK(equals(&value, "elsewhere"));
+    CHECK_OK(corering_value_free(&value));
+    expect(db, "soft", "w");
+}
+
+static void test_multi_get(corering_db *db)
+{
+    corering_bytes keys[300];
+    corering_value values[300];
+    char names[300][16];
+    size_t n;
+    for (n = 0; n < 300; n++) {
+        keys[n].data = names[n];
+        keys[n].len = (size_t)snprintf(names[n], sizeof names[n], "multi%zu", n);
+        if (n % 3 != 0) {
+            CHECK_OK(corering_put(db, keys[n].data, keys[n].len, keys[n].data, keys[n].len, NULL, NULL));
+        }
+    }
+    CHECK_OK(corering_multi_get(db, keys, 300, NULL, values));
+    for (n = 0; n < 300; n++) {
+        CHECK(n % 3 == 0 ? values[n].data == NULL : equals(&values[n], names[n]));
+        CHECK_OK(corering_value_free(&values[n]));
+    }
+}
+
+static void test_batch(corering_db *db)
+{
+    corering_batch *batch;
+    uint64_t version = 0;
+    size_t count = 0;
+    char text[256];
+    int n;
+    CHECK_OK(corering_batch_new(db, &batch));
+    CHECK_OK(corering_batch_commit(batch, NULL, NULL));
+    CHECK_OK(corering_put(db, TEXT("{b}3"), TEXT("x"), NULL, NULL));
+    CHECK_OK(corering_batch_put(batch, TEXT("{b}1"), TEXT("one"), NULL));
+    CHECK_OK(corering_batch_put(batch, TEXT("{b}2"), TEXT("two"), NULL));
+    CHECK_OK(corering_batch_delete(batch, TEXT("{b}3"), NULL));
+    CHECK_OK(corering_batch_len(batch, &count));
+    CHECK(count == 3);
+    CHECK_OK(corering_batch_commit(batch, NULL, &version));
+    CHECK(version > 0);
+    expect(db, "{b}1", "one");
+    expect(db, "{b}2", "two");
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_get_into(db, TEXT("{b}3"), NULL, NULL, 0, &count, NULL));
+    /* The same writes again: the batch kept them. */
+    CHECK_OK(corering_delete(db, TEXT("{b}1"), NULL, NULL));
+    CHECK_OK(corering_batch_commit(batch, NULL, NULL));
+    expect(db, "{b}1", "one");
+    CHECK_OK(corering_batch_clear(batch));
+    /* Keys of several shards are no atomic batch. */
+    for (n = 0; n < 64; n++) {
+        char key[16];
+        CHECK_OK(corering_batch_put(batch, key, (size_t)snprintf(key, sizeof key, "spread%d", n), TEXT("v"), NULL));
+    }
+    CHECK_STATUS(CORERING_ERROR_CROSS_SHARD, corering_batch_commit(batch, NULL, NULL));
+    CHECK_OK(corering_error_message(text, sizeof text, NULL));
+    CHECK(strstr(text, "{tag}") != NULL);
+    CHECK_OK(corering_batch_free(batch));
+}
+
+static void test_execute(corering_db *db)
+{
+    enum { KEYS = 40, OPS = 4 * KEYS };
+    corering_op ops[OPS];
+    corering_result results[OPS];
+    char keys[KEYS][16];
+    size_t n;
+    memset(ops, 0, sizeof ops);
+    for (n = 0; n < OPS; n++) {
+        static const uint32_t kinds[] = {CORERING_OP_PUT, CORERING_OP_INCR, CORERING_OP_GET, CORERING_OP_DELETE};
+        ops[n].kind = kinds[n / KEYS];
+        ops[n].key = keys[n % KEYS];
+        ops[n].key_len = (size_t)snprintf(keys[n % KEYS], sizeof keys[0], "exec%zu", n % KEYS);
+        ops[n].value = "10";
+        ops[n].value_len = 2;
+        ops[n].delta = (int64_t)(n % KEYS);
+        ops[n].user_data = n;
+    }
+    CHECK_OK(corering_execute(db, ops, OPS, NULL, results));
+    for (n = 0; n < OPS; n++) {
+        const size_t key = n % KEYS;
+        char number[16];
+        CHECK(results[n].user_data == n && results[n].kind == ops[n].kind);
+        CHECK_OK(results[n].status);
+        (void)snprintf(number, sizeof number, "%zu", key + 10);
+        CHECK(ops[n].kind != CORERING_OP_PUT || results[n].version > 0);
+        CHECK(ops[n].kind != CORERING_OP_INCR || results[n].integer == (int64_t)key + 10);
+        CHECK(ops[n].kind != CORERING_OP_GET || equals(&results[n].value, number));
+        CHECK(ops[n].kind != CORERING_OP_DELETE || results[n].integer == 1);
+        CHECK_OK(corering_value_free(&results[n].value));
+    }
+    /* One that fails leaves its neighbours alone; gets alone need no hop. */
+    memset(ops, 0, sizeof ops);
+    ops[0].kind = CORERING_OP_PUT;
+    ops[1].kind = CORERING_OP_INCR;
+    ops[2].kind = CORERING_OP_GET;
+    ops[3].kind = CORERING_OP_PUT_IF;
+    ops[3].condition.kind = CORERING_IF_ABSENT;
+    ops[4].kind = CORERING_OP_SYNC;
+    ops[5].kind = CORERING_OP_GET;
+    for (n = 0; n < 5; n++) {
+        ops[n].key = "{x}a";
+        ops[n].key_len = 4;
+        ops[n].value = "text";
+        ops[n].value_len = 4;
+    }
+    ops[5].key = "absent";
+    ops[5].key_len = 6;
+    CHECK_OK(corering_execute(db, ops, 6, NULL, results));
+    CHECK_OK(results[0].status);
+    CHECK_STATUS(CORERING_ERROR_NOT_AN_INTEGER, results[1].status);
+    CHECK(results[1].value.len > 0);
+    CHECK_OK(results[2].status);
+    CHECK(equals(&results[2].value, "text") && results[2].version == results[0].version);
+    CHECK_STATUS(CORERING_REFUSED, results[3].status);
+    CHECK(results[3].version == results[0].version);
+    CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, results[4].status);
+    CHECK_STATUS(CORERING_NOT_FOUND, results[5].status);
+    for (n = 0; n < 6; n++) {
+        CHECK_OK(corering_value_free(&results[n].value));
+    }
+}
+
+static void test_scan(corering_db *db)
+{
+    enum { COUNT = 1000 };
+    corering_scan_options options;
+    corering_iterator *iterator;
+    corering_snapshot *snapshot;
+    corering_entry entry, entries[64];
+    char key[32];
+    size_t n, count, total;
+    uint64_t version;
+    for (n = 0; n < COUNT; n++) {
+        CHECK_OK(corering_put(db, key, (size_t)snprintf(key, sizeof key, "scan%04zu", n), key, 8, NULL, NULL));
+    }
+    CHECK_OK(corering_snapshot_new(db, &snapshot));
+    CHECK_OK(corering_snapshot_version(snapshot, &version));
+    CHECK(version > 0);
+    for (n = 0; n < COUNT; n += 2) {
+        CHECK_OK(corering_delete(db, key, (size_t)snprintf(key, sizeof key, "scan%04zu", n), NULL, NULL));
+    }
+    CHECK_OK(corering_scan_options_init(&options, sizeof options));
+    options.prefix = "scan";
+    options.prefix_len = 4;
+    options.snapshot = snapshot;
+    CHECK_OK(corering_scan(db, &options, &iterator));
+    CHECK_OK(corering_snapshot_free(snapshot)); /* the iterator keeps what it needs */
+    for (n = 0; n < COUNT; n++) {
+        CHECK_OK(corering_iterator_next(iterator, &entry));
+        (void)snprintf(key, sizeof key, "scan%04zu", n);
+        CHECK(entry.key_len == 8 && memcmp(entry.key, key, 8) == 0);
+        CHECK(entry.value_len == 8 && memcmp(entry.value, key, 8) == 0 && entry.version > 0);
+    }
+    CHECK_STATUS(CORERING_END, corering_iterator_next(iterator, &entry));
+    CHECK_STATUS(CORERING_END, corering_iterator_next(iterator, &entry));
+    CHECK(entry.key == NULL);
+    CHECK_OK(corering_iterator_free(iterator));
+
+    options.snapshot = NULL;
+    options.flags = CORERING_SCAN_REVERSE;
+    CHECK_OK(corering_scan(db, &options, &iterator));
+    for (total = 0; corering_iterator_fill(iterator, entries, 64, &count) == CORERING_OK; total += count) {
+        for (n = 0; n < count; n++) {
+            (void)snprintf(key, sizeof key, "scan%04zu", COUNT - 1 - 2 * (total + n));
+            CHECK(entries[n].key_len == 8 && memcmp(entries[n].key, key, 8) == 0);
+            CHECK(entries[n].value_len == 8 && memcmp(entries[n].value, key, 8) == 0);
+        }
+    }
+    CHECK(total == COUNT / 2 && count == 0);
+    CHECK_OK(corering_iterator_free(iterator));
+
+    CHECK_OK(corering_scan_options_init(&options, sizeof options));
+    options.lower = "scan0101";
+    options.lower_len = 8;
+    options.upper = "scan0109";
+    options.upper_len = 8;
+    options.flags = CORERING_SCAN_LOWER_EXCLUSIVE | CORERING_SCAN_UPPER_INCLUSIVE;
+    options.limit = 3;
+    CHECK_OK(corering_scan(db, &options, &iterator));
+    CHECK_OK(corering_iterator_fill(iterator, entries, 64, &count));
+    CHECK(count == 3 && memcmp(entries[0].key, "scan0103", 8) == 0 && memcmp(entries[2].key, "scan0107", 8) == 0);
+    CHECK_STATUS(CORERING_END, corering_iterator_fill(iterator, entries, 64, &count));
+    CHECK_OK(corering_iterator_free(iterator));
+}
+
+static void test_queue(corering_db *db)
+{
+    enum { COUNT = 500, CAPACITY = 64 };
+    corering_queue *queue;
+    corering_op op;
+    corering_result results[16];
+    struct pollfd readable = {-1, POLLIN, 0};
+    size_t submitted = 0, done = 0, taken, count, n;
+    char last[32];
+    CHECK_OK(corering_queue_new(db, CAPACITY, &queue));
+    CHECK_OK(corering_queue_fd(queue, &readable.fd));
+    CHECK(poll(&readable, 1, 0) == 0);
+    while (done < COUNT) {
+        while (submitted < COUNT) {
+            memset(&op, 0, sizeof op);
+            op.kind = CORERING_OP_INCR;
+            op.key = "queued";
+            op.key_len = 6;
+            op.delta = 1;
+            op.user_data = submitted;
+            if (corering_queue_submit(queue, &op, 1, NULL, &taken) == CORERING_ERROR_BUSY) {
+                break;
+            }
+            CHECK(taken == 1);
+            submitted++;
+        }
+        CHECK(poll(&readable, 1, 10000) == 1);
+        CHECK_OK(corering_queue_reap(queue, results, 16, &count));
+        for (n = 0; n < count; n++) {
+            CHECK_OK(results[n].status);
+            /* Of one key: in the order in which they were submitted. */
+            CHECK(results[n].integer == (int64_t)results[n].user_data + 1);
+        }
+        done += count;
+    }
+    CHECK_OK(corering_queue_reap(queue, results, 16, &count));
+    CHECK(count == 0 && poll(&readable, 1, 0) == 0);
+    (void)snprintf(last, sizeof last, "%d", COUNT);
+    expect(db, "queued", last);
+    CHECK_OK(corering_queue_free(queue));
+}
+
+static void test_stats(corering_db *db)
+{
+    corering_stats stats;
+    struct {
+        corering_stats known;
+        uint64_t later[4];
+    } longer;
+    uint32_t shards;
+    char report[1024];
+    size_t len;
+    memset(&stats, 0xff, sizeof stats);
+    stats.struct_size = sizeof stats;
+    CHECK_OK(corering_shard_count(db, &shards));
+    CHECK(shards == 2);
+    CHECK_OK(corering_get_stats(db, CORERING_ALL_SHARDS, &stats));
+    CHECK(stats.shards == 2 && stats.writes > 0 && stats.struct_size == sizeof stats);
+    CHECK_OK(corering_get_stats(db, 1, &stats));
+    CHECK(stats.shards == 1);
+    CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_get_stats(db, 2, &stats));
+    /* An older program gets what it knows, a later one zeroes for what this library does not have. */
+    memset(&stats, 0xff, sizeof stats);
+    stats.struct_size = offsetof(corering_stats, snapshots) + sizeof stats.snapshots;
+    CHECK_OK(corering_get_stats(db, CORERING_ALL_SHARDS, &stats));
+    memset(&longer, 0xff, sizeof longer);
+    longer.known.struct_size = sizeof longer;
+    CHECK_OK(corering_get_stats(db, CORERING_ALL_SHARDS, &longer.known));
+    CHECK(longer.later[0] == 0 && longer.later[3] == 0);
+    CHECK_OK(corering_open_report(db, report, sizeof report, &len));
+    CHECK(len > 0 && strlen(report) == len);
+    CHECK_OK(corering_checkpoint(db));
+}
+
+static void test_open(const char *dir)
+{
+    corering_options options = small_options();
+    corering_db *db, *second;
+    char path[4096], text[512];
+    (void)snprintf(path, sizeof path, "%s/opened", dir);
+    options.flags |= CORERING_OPEN_MUST_EXIST;
+    CHECK(corering_open(CORERING_ABI_VERSION, path, &options, &db) < 0);
+    options = small_options();
+    CHECK_OK(corering_open(CORERING_ABI_VERSION, path, &options, &db));
+    CHECK_STATUS(CORERING_ERROR_LOCKED, corering_open(CORERING_ABI_VERSION, path, &options, &second));
+    CHECK_OK(corering_error_message(text, sizeof text, NULL));
+    CHECK(strstr(text, "process") != NULL);
+    CHECK_OK(corering_put(db, TEXT("kept"), TEXT("v"), NULL, NULL));
+    CHECK_OK(corering_close(db));
+    options.flags |= CORERING_OPEN_MUST_NOT_EXIST;
+    CHECK(corering_open(CORERING_ABI_VERSION, path, &options, &db) < 0);
+    CHECK_OK(corering_open(CORERING_ABI_VERSION, path, NULL, &db));
+    expect(db, "kept", "v");
+    CHECK_OK(corering_close(db));
+}
+
+int main(int argc, char **argv)
+{
+    const char *dir = argc > 1 ? argv[1] : ".";
+    corering_db *db = open_db(dir, "basic");
+    test_versions();
+    test_single_keys(db);
+    test_options_of_writes(db);
+    test_multi_get(db);
+    test_batch(db);
+    test_execute(db);
+    test_scan(db);
+    test_queue(db);
+    test_stats(db);
+    test_open(dir);
+    CHECK_OK(corering_close(db));
+    printf("basic: %lu checks\n", checks_done);
+    return 0;
+}

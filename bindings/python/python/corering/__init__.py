@@ -1,0 +1,94 @@
+"""Corering: a thread-per-core storage engine, inside the process.
+
+    import corering
+
+    with corering.open("data") as db:
+        db[b"greeting"] = b"hello"          # durable when it returns
+        print(db[b"greeting"])
+        for key, value in db.scan(prefix=b"user:"):
+            ...
+
+Keys and values are bytes. Everything but `Scan` and `Batch` may be used by any number of threads at the same time; the
+interpreter's lock is released in every call. `corering.aio` has the same for asyncio.
+"""
+
+from __future__ import annotations
+
+from . import aio as aio
+from ._native import ffi as _ffi
+from ._native import lib as _lib
+from .database import Batch, Database, Snapshot
+from .database import open_database as open
+from .errors import (
+    AbiMismatchError,
+    BatchTooLargeError,
+    BusyError,
+    ClosedError,
+    CorruptError,
+    CrossShardError,
+    Error,
+    ForkedError,
+    IncompatibleError,
+    IncrementOverflowError,
+    InvalidArgumentError,
+    InvalidHandleError,
+    IoError,
+    KeyTooLargeError,
+    LockedError,
+    NoSpaceError,
+    NotAnIntegerError,
+    PanicError,
+    PoisonedError,
+    TooManyHandlesError,
+    UnsupportedError,
+    ValueTooLargeError,
+)
+from .operations import Operation, Result
+from .reading import Scan
+from .settings import Condition, Durability, Entry, PutIf, Stats, Value
+
+__version__: str = _ffi.string(_lib.corering_version()).decode()
+
+KEY_LEN_MAX: int = _lib.CORERING_KEY_LEN_MAX
+VALUE_LEN_MAX: int = _lib.CORERING_VALUE_LEN_MAX
+
+__all__ = [
+    "KEY_LEN_MAX",
+    "VALUE_LEN_MAX",
+    "AbiMismatchError",
+    "Batch",
+    "BatchTooLargeError",
+    "BusyError",
+    "ClosedError",
+    "Condition",
+    "CorruptError",
+    "CrossShardError",
+    "Database",
+    "Durability",
+    "Entry",
+    "Error",
+    "ForkedError",
+    "IncompatibleError",
+    "IncrementOverflowError",
+    "InvalidArgumentError",
+    "InvalidHandleError",
+    "IoError",
+    "KeyTooLargeError",
+    "LockedError",
+    "NoSpaceError",
+    "NotAnIntegerError",
+    "Operation",
+    "PanicError",
+    "PoisonedError",
+    "PutIf",
+    "Result",
+    "Scan",
+    "Snapshot",
+    "Stats",
+    "TooManyHandlesError",
+    "UnsupportedError",
+    "Value",
+    "ValueTooLargeError",
+    "aio",
+    "open",
+]

@@ -1,0 +1,227 @@
+"""asyncio over a completion queue: writes are submitted, the event loop polls one descriptor, futures are answered.
+
+Reads need no hop and wait for no write, so they run at once in the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import datetime
+from typing import Any, Callable, Optional, TypeVar, Union, overload
+
+from ._native import ffi, lib
+from .database import Batch, Database, Snapshot
+from .errors import ClosedError, check, last_error
+from .operations import Operation, Result, result
+from .reading import Scan
+from .settings import BytesLike, Condition, DurabilityLike, PutIf, Span, write_options
+
+T = TypeVar("T")
+
+_REAPED_AT_ONCE = 256
+
+
+class AsyncDatabase:
+    """A database for coroutines of one event loop. Get one from `corering.aio.open`, or wrap one: `AsyncDatabase(db)`.
+
+    At most `capacity` writes are under way; further ones wait for their turn.
+    """
+
+    def __init__(self, db: Database, *, capacity: int = 1024, owns: bool = False) -> None:
+        self._db = db
+        self._owns = owns
+        self._loop = asyncio.get_running_loop()
+        self._capacity = capacity
+        queue = ffi.new("corering_queue **")
+        check(lib.corering_queue_new(db._db, capacity, queue))
+        self._queue: Any = queue[0]
+        fd = ffi.new("int32_t *")
+        check(lib.corering_queue_fd(self._queue, fd))
+        self._fd = int(fd[0])
+        self._results = ffi.new("corering_result[]", _REAPED_AT_ONCE)
+        self._count = ffi.new("size_t *")
+        self._open: dict[int, asyncio.Future[Result]] = {}
+        self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
+        self._next = 0
+        self._closing = False
+        self._closed = False
+        self._loop.add_reader(self._fd, self._reap)
+
+    # -- reads: no await inside --
+
+    @overload
+    async def get(self, key: BytesLike, default: None = None, *, keyspace: int = 0) -> Optional[bytes]: ...
+    @overload
+    async def get(self, key: BytesLike, default: T, *, keyspace: int = 0) -> Union[bytes, T]: ...
+    async def get(self, key: BytesLike, default: Any = None, *, keyspace: int = 0) -> Any:
+        """The value of a key, or `default`: what was answered before."""
+        return self._db.get(key, default, keyspace=keyspace)
+
+    async def multi_get(self, keys: list[BytesLike], *, keyspace: int = 0) -> list[Optional[bytes]]:
+        """The values of many keys in their order; None for one that is not there."""
+        return self._db.multi_get(keys, keyspace=keyspace)
+
+    async def snapshot(self) -> Snapshot:
+        """One state of the whole database. May wait for a write, and does so in another thread."""
+        return await self._loop.run_in_executor(None, self._db.snapshot)
+
+    async def scan(self, **range_: Any) -> Scan:
+        """As `Database.scan`; the entries are then read without waiting."""
+        return await self._loop.run_in_executor(None, lambda: self._db.scan(**range_))
+
+    # -- writes --
+
+    async def put(
+        self,
+        key: BytesLike,
+        value: BytesLike,
+        *,
+        ttl: Optional[Span] = None,
+        expires_at: Optional[datetime.datetime] = None,
+        durability: Optional[DurabilityLike] = None,
+        keyspace: int = 0,
+    ) -> int:
+        """Stores a value; returns its version once it is as durable as asked for."""
+        operation = Operation.put(key, value, ttl=ttl, expires_at=expires_at, keyspace=keyspace)
+        return (await self._run(operation, durability)).version
+
+    async def delete(
+        self, key: BytesLike, *, durability: Optional[DurabilityLike] = None, keyspace: int = 0
+    ) -> bool:
+        """Removes a key; says whether it was there."""
+        return (await self._run(Operation.delete(key, keyspace=keyspace), durability)).integer == 1
+
+    async def put_if(
+        self,
+        key: BytesLike,
+        value: BytesLike,
+        condition: Condition,
+        *,
+        ttl: Optional[Span] = None,
+        expires_at: Optional[datetime.datetime] = None,
+        durability: Optional[DurabilityLike] = None,
+        keyspace: int = 0,
+    ) -> PutIf:
+        """Stores a value if `condition` holds for what is there."""
+        operation = Operation.put(
+            key, value, condition=condition, ttl=ttl, expires_at=expires_at, keyspace=keyspace
+        )
+        done = await self._run(operation, durability)
+        return PutIf(bool(done), done.version)
+
+    async def incr(
+        self, key: BytesLike, by: int = 1, *, durability: Optional[DurabilityLike] = None, keyspace: int = 0
+    ) -> int:
+        """Adds to a decimal number, 0 if there is none."""
+        return (await self._run(Operation.incr(key, by, keyspace=keyspace), durability)).integer
+
+    async def commit(self, batch: Batch, *, durability: Optional[DurabilityLike] = None) -> int:
+        """Does all writes of a batch at once; returns the commit."""
+        options = write_options(None, None, durability, 0)
+        return (await self._submit(lambda at: self._send_batch(batch, options, at))).version
+
+    async def sync(self) -> None:
+        """Makes durable everything that was answered before."""
+        await self._run(Operation(lib.CORERING_OP_SYNC, b""), None)
+
+    def batch(self) -> Batch:
+        """A batch for `commit`."""
+        return self._db.batch()
+
+    # -- its end --
+
+    async def close(self) -> None:
+        """Waits for what is under way, then ends; closes the database if `corering.aio.open` opened it."""
+        if not self._closing:
+            self._closing = True
+            if self._open:
+                await asyncio.wait(set(self._open.values()))
+            self._end()
+            if self._owns:
+                await self._loop.run_in_executor(None, self._db.close)
+
+    def _end(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_reader(self._fd)
+            for waiting in self._waiting:
+                if not waiting.done():
+                    waiting.set_result(None)
+            check(lib.corering_queue_free(self._queue))
+
+    async def __aenter__(self) -> AsyncDatabase:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            # The reader was registered with the loop and kept this alive; so the loop is gone, too.
+            lib.corering_queue_free(self._queue)
+
+    # -- the queue --
+
+    async def _run(self, operation: Operation, durability: Optional[DurabilityLike]) -> Result:
+        options = write_options(None, None, durability, 0)
+        return await self._submit(lambda at: self._send(operation, options, at))
+
+    async def _submit(self, send: Callable[[int], int]) -> Result:
+        while True:
+            if self._closing:
+                raise ClosedError("the asynchronous database is closed", lib.CORERING_ERROR_CLOSED)
+            at = self._next
+            status = send(at)
+            if status >= 0:
+                break
+            if status != lib.CORERING_ERROR_BUSY:
+                raise last_error(status)
+            await self._turn()
+        self._next = at + 1
+        future: asyncio.Future[Result] = self._loop.create_future()
+        self._open[at] = future
+        done = await future
+        if done.error is not None:
+            raise done.error
+        return done
+
+    async def _turn(self) -> None:
+        """Waits until a completion was reaped."""
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _send(self, operation: Operation, options: Any, at: int) -> int:
+        op = ffi.new("corering_op *")
+        kept: list[Any] = []
+        operation.fill(op, kept)
+        op.user_data = at
+        return int(lib.corering_queue_submit(self._queue, op, 1, options, self._count))
+
+    def _send_batch(self, batch: Batch, options: Any, at: int) -> int:
+        return int(lib.corering_queue_submit_batch(self._queue, batch._batch, options, at))
+
+    def _reap(self) -> None:
+        check(lib.corering_queue_reap(self._queue, self._results, _REAPED_AT_ONCE, self._count))
+        for at in range(self._count[0]):
+            raw = self._results[at]
+            future = self._open.pop(raw.user_data, None)
+            done = result(raw)
+            # A caller that was cancelled has gone; its write was done all the same.
+            if future is not None and not future.done():
+                future.set_result(done)
+            while self._waiting:
+                turn = self._waiting.popleft()
+                if not turn.done():
+                    turn.set_result(None)
+                    break
+
+
+async def open(path: Any, *, capacity: int = 1024, **options: Any) -> AsyncDatabase:
+    """Opens a database as `corering.open` does, in another thread, since it may have a log to replay."""
+    from .database import open_database
+
+    loop = asyncio.get_running_loop()
+    db = await loop.run_in_executor(None, lambda: open_database(path, **options))
+    return AsyncDatabase(db, capacity=capacity, owns=True)

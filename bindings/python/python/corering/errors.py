@@ -1,0 +1,172 @@
+"""One exception class for each status of the C ABI, and what a program may decide by."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ._native import ffi, lib
+
+
+class Error(Exception):
+    """What went wrong in a call. Decide by the class, by `retryable`, or by `may_have_committed`; show the text."""
+
+    #: The number of corering.h; for ever.
+    status: int
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def name(self) -> str:
+        """The status's name, such as "busy"."""
+        text: bytes = ffi.string(lib.corering_status_name(self.status))
+        return text.decode()
+
+    @property
+    def retryable(self) -> bool:
+        """Nothing was done, and the same call may succeed later."""
+        return bool(lib.corering_status_is_retryable(self.status))
+
+    @property
+    def may_have_committed(self) -> bool:
+        """The write was not acknowledged, yet may be found later."""
+        return bool(lib.corering_status_may_have_committed(self.status))
+
+    def __reduce__(self) -> tuple[type[Error], tuple[str, int]]:
+        return (type(self), (str(self), self.status))
+
+
+class InvalidArgumentError(Error, ValueError):
+    """An argument makes no sense; nothing was done."""
+
+
+class InvalidHandleError(Error):
+    """An object that was never opened."""
+
+
+class ClosedError(Error):
+    """The object, or its database, was closed."""
+
+
+class ForkedError(Error):
+    """The object belongs to the process that this one was forked from; open the database in this one."""
+
+
+class AbiMismatchError(Error):
+    """The package and its library do not fit together."""
+
+
+class TooManyHandlesError(Error, MemoryError):
+    """More objects are open than the library can number, or memory has run out."""
+
+
+class PanicError(Error):
+    """The library found a mistake of its own."""
+
+
+class KeyTooLargeError(Error, ValueError):
+    """The key is longer than 64 KiB."""
+
+
+class ValueTooLargeError(Error, ValueError):
+    """The value is longer than 64 MiB."""
+
+
+class BatchTooLargeError(Error, ValueError):
+    """The atomic batch holds more bytes than the engine takes at once."""
+
+
+class CrossShardError(Error, ValueError):
+    """The keys of an atomic batch belong to several shards; one {tag} in each keeps them together."""
+
+
+class NotAnIntegerError(Error, ValueError):
+    """An increment met a value that is no decimal 64-bit integer."""
+
+
+class IncrementOverflowError(Error, OverflowError):
+    """An increment would leave the range of 64-bit integers."""
+
+
+class BusyError(Error):
+    """A queue is full; nothing was done; try again."""
+
+
+class NoSpaceError(Error, OSError):
+    """The disk has no room; nothing was done; make room and try again."""
+
+
+class PoisonedError(Error):
+    """A shard stopped for good; the write may or may not be found after the next opening."""
+
+
+class LockedError(Error):
+    """The directory is open in another process, or by another object of this one."""
+
+
+class CorruptError(Error):
+    """Bytes on disk are not what was written there."""
+
+
+class IncompatibleError(Error):
+    """The directory was written by something that this version cannot read."""
+
+
+class UnsupportedError(Error):
+    """The kernel, the container or a limit does not allow what the engine needs; the text says what to do."""
+
+
+class IoError(Error, OSError):
+    """The operating system refused an operation."""
+
+
+class _Classes:
+    """By status."""
+
+    by_status: ClassVar[dict[int, type[Error]]] = {
+        lib.CORERING_ERROR_INVALID_ARGUMENT: InvalidArgumentError,
+        lib.CORERING_ERROR_INVALID_HANDLE: InvalidHandleError,
+        lib.CORERING_ERROR_CLOSED: ClosedError,
+        lib.CORERING_ERROR_FORKED: ForkedError,
+        lib.CORERING_ERROR_ABI_MISMATCH: AbiMismatchError,
+        lib.CORERING_ERROR_TOO_MANY_HANDLES: TooManyHandlesError,
+        lib.CORERING_ERROR_PANIC: PanicError,
+        lib.CORERING_ERROR_KEY_TOO_LARGE: KeyTooLargeError,
+        lib.CORERING_ERROR_VALUE_TOO_LARGE: ValueTooLargeError,
+        lib.CORERING_ERROR_BATCH_TOO_LARGE: BatchTooLargeError,
+        lib.CORERING_ERROR_CROSS_SHARD: CrossShardError,
+        lib.CORERING_ERROR_NOT_AN_INTEGER: NotAnIntegerError,
+        lib.CORERING_ERROR_OVERFLOW: IncrementOverflowError,
+        lib.CORERING_ERROR_BUSY: BusyError,
+        lib.CORERING_ERROR_NO_SPACE: NoSpaceError,
+        lib.CORERING_ERROR_POISONED: PoisonedError,
+        lib.CORERING_ERROR_LOCKED: LockedError,
+        lib.CORERING_ERROR_CORRUPT: CorruptError,
+        lib.CORERING_ERROR_INCOMPATIBLE: IncompatibleError,
+        lib.CORERING_ERROR_UNSUPPORTED: UnsupportedError,
+        lib.CORERING_ERROR_IO: IoError,
+    }
+
+
+def error(status: int, message: str) -> Error:
+    """The exception for a status; of one that this version does not know, a plain `Error`."""
+    return _Classes.by_status.get(status, Error)(message, status)
+
+
+def last_error(status: int) -> Error:
+    """The exception for the status that this thread's last call answered with."""
+    buffer = ffi.new("char[]", 512)
+    needed = ffi.new("size_t *")
+    if lib.corering_error_message(buffer, 512, needed) == lib.CORERING_BUFFER_TOO_SMALL:
+        buffer = ffi.new("char[]", needed[0] + 1)
+        lib.corering_error_message(buffer, needed[0] + 1, needed)
+    text: bytes = ffi.string(buffer)
+    return error(status, text.decode("utf-8", "replace"))
+
+
+def check(status: int) -> int:
+    """Raises for a status below zero."""
+    if status < 0:
+        raise last_error(status)
+    return status

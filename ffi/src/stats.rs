@@ -1,0 +1,113 @@
+//! Counters, of one shard or of all.
+
+#![allow(unsafe_code)] // exports only; pointers are raw.rs's
+
+use std::sync::Arc;
+
+use crate::db::{Db, corering_db};
+use crate::engine::{ShardStats, Stats};
+use crate::failure::Failure;
+use crate::guard::guarded;
+use crate::object::using;
+use crate::raw::c_struct;
+use crate::status::corering_status::{self, *};
+
+/// For `corering_get_stats`: the sum over all shards.
+pub const CORERING_ALL_SHARDS: u32 = 0xffffffff;
+
+/// What shards have done since the database was opened, and what they hold now.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct corering_stats {
+    /// The bytes of this struct that the program knows: sizeof(corering_stats). Set it before the call.
+    pub struct_size: usize,
+    /// Shards that were counted.
+    pub shards: u64,
+    /// Records written, and the bytes of their keys and values.
+    pub writes: u64,
+    pub write_bytes: u64,
+    /// Batches of the log written, and their bytes.
+    pub flushes: u64,
+    pub flushed_bytes: u64,
+    /// Memtables written as tables, and tables merged.
+    pub checkpoints: u64,
+    pub merges: u64,
+    /// Writes that had to wait for memory.
+    pub stalls: u64,
+    /// Bytes of log that are not durable yet.
+    pub undurable_bytes: u64,
+    /// Bytes of log that the next opening would replay.
+    pub replay_bytes: u64,
+    /// Bytes of the log's files.
+    pub log_file_bytes: u64,
+    /// Bytes of memtables, and how many of them are on their way to a table.
+    pub memory_bytes: u64,
+    pub sealed_memtables: u64,
+    /// Sorted tables, and their bytes.
+    pub tables: u64,
+    pub table_bytes: u64,
+    /// Writes that wait for the disk now.
+    pub waiting: u64,
+    /// Snapshots in use, in the whole database.
+    pub snapshots: u64,
+}
+
+c_struct!(growing corering_stats, first_len 144);
+
+impl corering_stats {
+    fn of(shards: &[ShardStats], snapshots: u64) -> corering_stats {
+        let sum = |of: fn(&ShardStats) -> u64| shards.iter().map(of).sum();
+        corering_stats {
+            struct_size: size_of::<corering_stats>(),
+            shards: shards.len() as u64,
+            writes: sum(|s| s.counters.writes),
+            write_bytes: sum(|s| s.counters.write_bytes),
+            flushes: sum(|s| s.counters.flushes),
+            flushed_bytes: sum(|s| s.counters.flushed_bytes),
+            checkpoints: sum(|s| s.counters.checkpoints),
+            merges: sum(|s| s.counters.merges),
+            stalls: sum(|s| s.counters.stalls),
+            undurable_bytes: sum(|s| s.appended_lsn.saturating_sub(s.durable_lsn)),
+            replay_bytes: sum(|s| s.appended_lsn.saturating_sub(s.trimmed_lsn)),
+            log_file_bytes: sum(|s| s.log_file_bytes),
+            memory_bytes: sum(|s| s.memory_bytes),
+            sealed_memtables: sum(|s| s.sealed_memtables),
+            tables: sum(|s| s.tables),
+            table_bytes: sum(|s| s.table_bytes),
+            waiting: sum(|s| s.waiting),
+            snapshots,
+        }
+    }
+}
+
+/// The counters of one shard (0, 1, …), or of all together with CORERING_ALL_SHARDS.
+///
+/// Owns: the caller keeps the struct.
+/// Writes: as many bytes of `stats` as its `struct_size` says; nothing on failure.
+/// Threads: any.
+/// Status: OK; INVALID_ARGUMENT for null, a struct_size that no version has, or a shard that is not there;
+///   INVALID_HANDLE; CLOSED; FORKED.
+/// Safety: `stats` is null or begins with its size.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn corering_get_stats(
+    db: *mut corering_db,
+    shard: u32,
+    stats: *mut corering_stats,
+) -> corering_status {
+    guarded!(|c| {
+        let db = using::<Arc<Db>, _>(db)?;
+        db.check_open()?;
+        let Stats { shards, snapshots } = db.engine.stats();
+        let counted = match shard {
+            CORERING_ALL_SHARDS => shards.as_slice(),
+            one => shards
+                .iter()
+                .find(|counted| u32::from(counted.shard) == one)
+                .map(std::slice::from_ref)
+                .ok_or_else(|| Failure::argument(format!("shard {one} of {}", shards.len())))?,
+        };
+        c.fill(stats, &corering_stats::of(counted, snapshots))?;
+        Ok(CORERING_OK)
+    })
+}

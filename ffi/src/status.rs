@@ -1,0 +1,201 @@
+//! The outcome of a call, as a number that never changes its meaning.
+
+use crate::engine::Error;
+
+/// The outcome of a call. Zero: done. Above zero: done, with an answer other than the usual one. Below zero: an error.
+/// These numbers are for ever; later versions may add some.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+pub enum corering_status {
+    /// Done.
+    CORERING_OK = 0,
+    /// There is no such key.
+    CORERING_NOT_FOUND = 1,
+    /// The condition of a conditional write does not hold; nothing was written.
+    CORERING_REFUSED = 2,
+    /// The iterator has no further entry.
+    CORERING_END = 3,
+    /// The caller's buffer is too short; the length that it needs was written.
+    CORERING_BUFFER_TOO_SMALL = 4,
+    /// An argument makes no sense; nothing was done.
+    CORERING_ERROR_INVALID_ARGUMENT = -1,
+    /// The handle is null, of another kind, or was never given out.
+    CORERING_ERROR_INVALID_HANDLE = -2,
+    /// The handle, or the database behind it, was closed.
+    CORERING_ERROR_CLOSED = -3,
+    /// The handle belongs to the process that this one was forked from.
+    CORERING_ERROR_FORKED = -4,
+    /// The program was compiled for an ABI that this library does not have.
+    CORERING_ERROR_ABI_MISMATCH = -5,
+    /// More handles are open than the library can number.
+    CORERING_ERROR_TOO_MANY_HANDLES = -6,
+    /// The library found a mistake of its own; the call may or may not have taken effect.
+    CORERING_ERROR_PANIC = -7,
+    /// The key is longer than CORERING_KEY_LEN_MAX.
+    CORERING_ERROR_KEY_TOO_LARGE = -8,
+    /// The value is longer than CORERING_VALUE_LEN_MAX.
+    CORERING_ERROR_VALUE_TOO_LARGE = -9,
+    /// The atomic batch holds more bytes than the engine takes at once.
+    CORERING_ERROR_BATCH_TOO_LARGE = -10,
+    /// The keys of an atomic batch belong to several shards; one {tag} in each keeps them together.
+    CORERING_ERROR_CROSS_SHARD = -11,
+    /// An increment met a value that is no decimal 64-bit integer.
+    CORERING_ERROR_NOT_AN_INTEGER = -12,
+    /// An increment would leave the range of 64-bit integers.
+    CORERING_ERROR_OVERFLOW = -13,
+    /// A queue is full; nothing was done; the same call may succeed later.
+    CORERING_ERROR_BUSY = -14,
+    /// The disk has no room; nothing was done; the same call may succeed once there is room.
+    CORERING_ERROR_NO_SPACE = -15,
+    /// A shard stopped for good; the write may or may not be found after the next opening.
+    CORERING_ERROR_POISONED = -16,
+    /// The directory is open in another process, or by another handle of this one.
+    CORERING_ERROR_LOCKED = -17,
+    /// Bytes on disk are not what was written there; the message names the file and the byte.
+    CORERING_ERROR_CORRUPT = -18,
+    /// The directory was written by something that this version cannot read.
+    CORERING_ERROR_INCOMPATIBLE = -19,
+    /// The kernel, the container or a limit does not allow what the engine needs; the message says what to do.
+    CORERING_ERROR_UNSUPPORTED = -20,
+    /// The operating system refused an operation; the message says which, and on what file.
+    CORERING_ERROR_IO = -21,
+}
+
+use corering_status::*;
+
+impl corering_status {
+    /// Every status, in the order of the header.
+    pub const ALL: [corering_status; 26] = [
+        CORERING_OK,
+        CORERING_NOT_FOUND,
+        CORERING_REFUSED,
+        CORERING_END,
+        CORERING_BUFFER_TOO_SMALL,
+        CORERING_ERROR_INVALID_ARGUMENT,
+        CORERING_ERROR_INVALID_HANDLE,
+        CORERING_ERROR_CLOSED,
+        CORERING_ERROR_FORKED,
+        CORERING_ERROR_ABI_MISMATCH,
+        CORERING_ERROR_TOO_MANY_HANDLES,
+        CORERING_ERROR_PANIC,
+        CORERING_ERROR_KEY_TOO_LARGE,
+        CORERING_ERROR_VALUE_TOO_LARGE,
+        CORERING_ERROR_BATCH_TOO_LARGE,
+        CORERING_ERROR_CROSS_SHARD,
+        CORERING_ERROR_NOT_AN_INTEGER,
+        CORERING_ERROR_OVERFLOW,
+        CORERING_ERROR_BUSY,
+        CORERING_ERROR_NO_SPACE,
+        CORERING_ERROR_POISONED,
+        CORERING_ERROR_LOCKED,
+        CORERING_ERROR_CORRUPT,
+        CORERING_ERROR_INCOMPATIBLE,
+        CORERING_ERROR_UNSUPPORTED,
+        CORERING_ERROR_IO,
+    ];
+
+    /// The status with this number, if there is one.
+    pub fn from_number(number: i32) -> Option<corering_status> {
+        Self::ALL.into_iter().find(|status| *status as i32 == number)
+    }
+
+    pub fn is_error(self) -> bool {
+        (self as i32) < 0
+    }
+
+    /// A name without the prefix, for logs.
+    pub fn name(self) -> &'static std::ffi::CStr {
+        match self {
+            CORERING_OK => c"ok",
+            CORERING_NOT_FOUND => c"not_found",
+            CORERING_REFUSED => c"refused",
+            CORERING_END => c"end",
+            CORERING_BUFFER_TOO_SMALL => c"buffer_too_small",
+            CORERING_ERROR_INVALID_ARGUMENT => c"invalid_argument",
+            CORERING_ERROR_INVALID_HANDLE => c"invalid_handle",
+            CORERING_ERROR_CLOSED => c"closed",
+            CORERING_ERROR_FORKED => c"forked",
+            CORERING_ERROR_ABI_MISMATCH => c"abi_mismatch",
+            CORERING_ERROR_TOO_MANY_HANDLES => c"too_many_handles",
+            CORERING_ERROR_PANIC => c"panic",
+            CORERING_ERROR_KEY_TOO_LARGE => c"key_too_large",
+            CORERING_ERROR_VALUE_TOO_LARGE => c"value_too_large",
+            CORERING_ERROR_BATCH_TOO_LARGE => c"batch_too_large",
+            CORERING_ERROR_CROSS_SHARD => c"cross_shard",
+            CORERING_ERROR_NOT_AN_INTEGER => c"not_an_integer",
+            CORERING_ERROR_OVERFLOW => c"overflow",
+            CORERING_ERROR_BUSY => c"busy",
+            CORERING_ERROR_NO_SPACE => c"no_space",
+            CORERING_ERROR_POISONED => c"poisoned",
+            CORERING_ERROR_LOCKED => c"locked",
+            CORERING_ERROR_CORRUPT => c"corrupt",
+            CORERING_ERROR_INCOMPATIBLE => c"incompatible",
+            CORERING_ERROR_UNSUPPORTED => c"unsupported",
+            CORERING_ERROR_IO => c"io",
+        }
+    }
+
+    /// Nothing was done, and the same call may succeed later.
+    pub fn is_retryable(self) -> bool {
+        matches!(self, CORERING_ERROR_BUSY | CORERING_ERROR_NO_SPACE)
+    }
+
+    /// The write was not acknowledged, yet may be found later.
+    pub fn may_have_committed(self) -> bool {
+        matches!(self, CORERING_ERROR_POISONED | CORERING_ERROR_PANIC)
+    }
+}
+
+impl From<&Error> for corering_status {
+    fn from(error: &Error) -> corering_status {
+        match error {
+            Error::InvalidArgument { .. } => CORERING_ERROR_INVALID_ARGUMENT,
+            Error::KeyTooLarge { .. } => CORERING_ERROR_KEY_TOO_LARGE,
+            Error::ValueTooLarge { .. } => CORERING_ERROR_VALUE_TOO_LARGE,
+            Error::BatchTooLarge { .. } => CORERING_ERROR_BATCH_TOO_LARGE,
+            Error::CrossShard { .. } => CORERING_ERROR_CROSS_SHARD,
+            Error::NotAnInteger => CORERING_ERROR_NOT_AN_INTEGER,
+            Error::Overflow => CORERING_ERROR_OVERFLOW,
+            Error::Busy { .. } => CORERING_ERROR_BUSY,
+            Error::NoSpace { .. } => CORERING_ERROR_NO_SPACE,
+            Error::Poisoned(_) => CORERING_ERROR_POISONED,
+            Error::Closed => CORERING_ERROR_CLOSED,
+            Error::Locked { .. } => CORERING_ERROR_LOCKED,
+            Error::Corrupt { .. } => CORERING_ERROR_CORRUPT,
+            Error::Incompatible { .. } => CORERING_ERROR_INCOMPATIBLE,
+            Error::Unsupported { .. } => CORERING_ERROR_UNSUPPORTED,
+            Error::Io { .. } => CORERING_ERROR_IO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_of_the_engine_keeps_its_predicates() {
+        let busy = Error::Busy { queue: "inbox", limit: 2 };
+        let full = Error::NoSpace { path: "x".into() };
+        let cause = crate::engine::Poisoned {
+            shard: crate::engine::ShardId(0),
+            stage: crate::engine::Stage::Sync,
+            cause: "EIO".into(),
+        };
+        for error in [busy, full, Error::Poisoned(cause.into()), Error::Closed, Error::Overflow, Error::NotAnInteger] {
+            let status = corering_status::from(&error);
+            assert_eq!(status.is_retryable(), error.is_retryable(), "{status:?}");
+            assert_eq!(status.may_have_committed(), error.may_have_committed(), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn names_and_numbers_are_one_to_one() {
+        for status in corering_status::ALL {
+            assert_eq!(corering_status::from_number(status as i32), Some(status));
+            assert_eq!(corering_status::ALL.iter().filter(|other| other.name() == status.name()).count(), 1);
+        }
+        assert_eq!(corering_status::from_number(-1000), None);
+    }
+}

@@ -1,0 +1,1371 @@
+/*
+ * The C ABI of Corering.
+ *
+ * Generated from the crate corering-ffi; do not edit. docs/c-abi.md has the conventions: who owns what, threads,
+ * lifetimes, versions, fork, signals. The comment of each function has five headings: Owns, Writes, Threads, Status,
+ * Safety; the statuses named there leave out their prefix CORERING_ERROR_. On failure, outputs are zero.
+ */
+
+#ifndef CORERING_H
+#define CORERING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * The major version is in the soname; a program compiled for another one cannot use this library.
+ */
+#define CORERING_ABI_MAJOR 0
+
+/**
+ * Grows with every addition. A program needs a library of at least the minor version it was compiled for.
+ */
+#define CORERING_ABI_MINOR 1
+
+/**
+ * What a program passes to `corering_open`: the ABI it was compiled for, major * 65536 + minor.
+ */
+#define CORERING_ABI_VERSION 1
+
+/**
+ * The longest key, in bytes.
+ */
+#define CORERING_KEY_LEN_MAX 65536
+
+/**
+ * The longest value, in bytes.
+ */
+#define CORERING_VALUE_LEN_MAX 67108864
+
+/**
+ * For `corering_get_stats`: the sum over all shards.
+ */
+#define CORERING_ALL_SHARDS 4294967295
+
+/**
+ * The outcome of a call. Zero: done. Above zero: done, with an answer other than the usual one. Below zero: an error.
+ * These numbers are for ever; later versions may add some.
+ */
+enum corering_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Done.
+     */
+    CORERING_OK = 0,
+    /**
+     * There is no such key.
+     */
+    CORERING_NOT_FOUND = 1,
+    /**
+     * The condition of a conditional write does not hold; nothing was written.
+     */
+    CORERING_REFUSED = 2,
+    /**
+     * The iterator has no further entry.
+     */
+    CORERING_END = 3,
+    /**
+     * The caller's buffer is too short; the length that it needs was written.
+     */
+    CORERING_BUFFER_TOO_SMALL = 4,
+    /**
+     * An argument makes no sense; nothing was done.
+     */
+    CORERING_ERROR_INVALID_ARGUMENT = -1,
+    /**
+     * The handle is null, of another kind, or was never given out.
+     */
+    CORERING_ERROR_INVALID_HANDLE = -2,
+    /**
+     * The handle, or the database behind it, was closed.
+     */
+    CORERING_ERROR_CLOSED = -3,
+    /**
+     * The handle belongs to the process that this one was forked from.
+     */
+    CORERING_ERROR_FORKED = -4,
+    /**
+     * The program was compiled for an ABI that this library does not have.
+     */
+    CORERING_ERROR_ABI_MISMATCH = -5,
+    /**
+     * More handles are open than the library can number.
+     */
+    CORERING_ERROR_TOO_MANY_HANDLES = -6,
+    /**
+     * The library found a mistake of its own; the call may or may not have taken effect.
+     */
+    CORERING_ERROR_PANIC = -7,
+    /**
+     * The key is longer than CORERING_KEY_LEN_MAX.
+     */
+    CORERING_ERROR_KEY_TOO_LARGE = -8,
+    /**
+     * The value is longer than CORERING_VALUE_LEN_MAX.
+     */
+    CORERING_ERROR_VALUE_TOO_LARGE = -9,
+    /**
+     * The atomic batch holds more bytes than the engine takes at once.
+     */
+    CORERING_ERROR_BATCH_TOO_LARGE = -10,
+    /**
+     * The keys of an atomic batch belong to several shards; one {tag} in each keeps them together.
+     */
+    CORERING_ERROR_CROSS_SHARD = -11,
+    /**
+     * An increment met a value that is no decimal 64-bit integer.
+     */
+    CORERING_ERROR_NOT_AN_INTEGER = -12,
+    /**
+     * An increment would leave the range of 64-bit integers.
+     */
+    CORERING_ERROR_OVERFLOW = -13,
+    /**
+     * A queue is full; nothing was done; the same call may succeed later.
+     */
+    CORERING_ERROR_BUSY = -14,
+    /**
+     * The disk has no room; nothing was done; the same call may succeed once there is room.
+     */
+    CORERING_ERROR_NO_SPACE = -15,
+    /**
+     * A shard stopped for good; the write may or may not be found after the next opening.
+     */
+    CORERING_ERROR_POISONED = -16,
+    /**
+     * The directory is open in another process, or by another handle of this one.
+     */
+    CORERING_ERROR_LOCKED = -17,
+    /**
+     * Bytes on disk are not what was written there; the message names the file and the byte.
+     */
+    CORERING_ERROR_CORRUPT = -18,
+    /**
+     * The directory was written by something that this version cannot read.
+     */
+    CORERING_ERROR_INCOMPATIBLE = -19,
+    /**
+     * The kernel, the container or a limit does not allow what the engine needs; the message says what to do.
+     */
+    CORERING_ERROR_UNSUPPORTED = -20,
+    /**
+     * The operating system refused an operation; the message says which, and on what file.
+     */
+    CORERING_ERROR_IO = -21,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum corering_status corering_status;
+#else
+typedef int32_t corering_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * When a write is answered. At every level, a process that is killed loses nothing that was answered; only a crash of
+ * the machine may, at the levels `interval` and `none`.
+ */
+enum corering_durability
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * In a call's options: the level that the database was opened with. In `corering_options`: sync.
+     */
+    CORERING_DURABILITY_DEFAULT = 0,
+    /**
+     * Once it is durable on disk.
+     */
+    CORERING_DURABILITY_SYNC = 1,
+    /**
+     * At once; durable within `interval_ms`.
+     */
+    CORERING_DURABILITY_INTERVAL = 2,
+    /**
+     * At once; durable when something else makes it so.
+     */
+    CORERING_DURABILITY_NONE = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum corering_durability corering_durability;
+#else
+typedef uint32_t corering_durability;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Flags of `corering_options`.
+ */
+enum corering_open_flags
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Refuse a directory that holds no database yet.
+     */
+    CORERING_OPEN_MUST_EXIST = 1,
+    /**
+     * Refuse a directory that already holds a database.
+     */
+    CORERING_OPEN_MUST_NOT_EXIST = 2,
+    /**
+     * Do not pin the shards' threads to processors.
+     */
+    CORERING_OPEN_NO_PINNING = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum corering_open_flags corering_open_flags;
+#else
+typedef uint32_t corering_open_flags;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Flags of `corering_scan_options`.
+ */
+enum corering_scan_flags
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * From the last key to the first.
+     */
+    CORERING_SCAN_REVERSE = 1,
+    /**
+     * Leave out the key that equals `lower`.
+     */
+    CORERING_SCAN_LOWER_EXCLUSIVE = 2,
+    /**
+     * Take in the key that equals `upper`.
+     */
+    CORERING_SCAN_UPPER_INCLUSIVE = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum corering_scan_flags corering_scan_flags;
+#else
+typedef uint32_t corering_scan_flags;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What a conditional write asks of what is there.
+ */
+enum corering_condition_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Nothing.
+     */
+    CORERING_IF_ALWAYS = 0,
+    /**
+     * There is no such key.
+     */
+    CORERING_IF_ABSENT = 1,
+    /**
+     * There is such a key.
+     */
+    CORERING_IF_PRESENT = 2,
+    /**
+     * The value's bytes are exactly `expected`.
+     */
+    CORERING_IF_EQUAL = 3,
+    /**
+     * The value was written by exactly the commit `version`.
+     */
+    CORERING_IF_VERSION = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum corering_condition_kind corering_condition_kind;
+#else
+typedef uint32_t corering_condition_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What an operation does.
+ */
+enum corering_op_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Read a key.
+     */
+    CORERING_OP_GET = 1,
+    /**
+     * Store `value` under a key.
+     */
+    CORERING_OP_PUT = 2,
+    /**
+     * Remove a key.
+     */
+    CORERING_OP_DELETE = 3,
+    /**
+     * Store `value` under a key if `condition` holds.
+     */
+    CORERING_OP_PUT_IF = 4,
+    /**
+     * Add `delta` to the number under a key.
+     */
+    CORERING_OP_INCR = 5,
+    /**
+     * Make durable everything that was answered before. Has no key. Only in a queue.
+     */
+    CORERING_OP_SYNC = 6,
+    /**
+     * In results only: the batch of `corering_queue_submit_batch`.
+     */
+    CORERING_OP_BATCH = 7,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum corering_op_kind corering_op_kind;
+#else
+typedef uint32_t corering_op_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Writes that take effect together or not at all. Its keys must belong to one shard: give them one {tag}. For one
+ * thread at a time.
+ */
+typedef struct corering_batch corering_batch;
+
+/**
+ * An open database. Any number of threads may use it at the same time.
+ */
+typedef struct corering_db corering_db;
+
+/**
+ * Walks over keys in order. For one thread at a time.
+ */
+typedef struct corering_iterator corering_iterator;
+
+/**
+ * Operations under way, and those that are done and not yet reaped. Any number of threads may use it at the same time.
+ */
+typedef struct corering_queue corering_queue;
+
+/**
+ * One state of the whole database, kept for reading. Any number of threads may use it at the same time. What was
+ * overwritten since it was made takes memory until it is freed.
+ */
+typedef struct corering_snapshot corering_snapshot;
+
+/**
+ * How a database is opened.
+ */
+typedef struct corering_options {
+    /**
+     * The bytes of this struct that the program knows: sizeof(corering_options).
+     */
+    size_t struct_size;
+    /**
+     * Shards, each with its own core and log; 0: what an existing database has, or one for each processor.
+     */
+    uint32_t shards;
+    /**
+     * The level of writes that do not name one: a `corering_durability`.
+     */
+    uint32_t durability;
+    /**
+     * For CORERING_DURABILITY_INTERVAL: 1 to 3600000.
+     */
+    uint32_t interval_ms;
+    /**
+     * Any of `corering_open_flags`.
+     */
+    uint32_t flags;
+    /**
+     * Memory for each shard before its memtable is written as a table; 0: the engine's default.
+     */
+    uint64_t memtable_bytes;
+    /**
+     * Length of a full-grown log segment; 0: the engine's default.
+     */
+    uint64_t segment_bytes;
+    /**
+     * Requests that may wait for one shard; 0: the engine's default.
+     */
+    uint32_t inbox_len;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} corering_options;
+
+/**
+ * How a write is done.
+ */
+typedef struct corering_write_options {
+    /**
+     * The bytes of this struct that the program knows: sizeof(corering_write_options).
+     */
+    size_t struct_size;
+    /**
+     * The name space of the key: 0 to 65279.
+     */
+    uint32_t keyspace;
+    /**
+     * A `corering_durability`.
+     */
+    uint32_t durability;
+    /**
+     * For CORERING_DURABILITY_INTERVAL: 1 to 3600000.
+     */
+    uint32_t interval_ms;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * Milliseconds since 1970 at which the value ceases to exist; 0: never.
+     */
+    uint64_t expires_at_ms;
+    /**
+     * Milliseconds from now at which the value ceases to exist; 0: never. Not together with `expires_at_ms`.
+     */
+    uint64_t ttl_ms;
+} corering_write_options;
+
+/**
+ * How a read is done.
+ */
+typedef struct corering_read_options {
+    /**
+     * The bytes of this struct that the program knows: sizeof(corering_read_options).
+     */
+    size_t struct_size;
+    /**
+     * The name space of the key: 0 to 65279.
+     */
+    uint32_t keyspace;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * Read as of this snapshot; null: the latest state.
+     */
+    struct corering_snapshot *snapshot;
+} corering_read_options;
+
+/**
+ * Bytes in memory of the library. Free it with `corering_value_free`; a value of zeroes (no `data`) is none, and needs
+ * no freeing.
+ */
+typedef struct corering_value {
+    /**
+     * The bytes; null only if there is no value. Valid until the value is freed.
+     */
+    const uint8_t *data;
+    size_t len;
+    /**
+     * The commit that wrote it, for CORERING_IF_VERSION.
+     */
+    uint64_t version;
+    /**
+     * Milliseconds since 1970 at which it ceases to exist; 0: never.
+     */
+    uint64_t expires_at_ms;
+    /**
+     * The library's own; do not change it.
+     */
+    uint64_t owner;
+} corering_value;
+
+/**
+ * Some bytes of the program.
+ */
+typedef struct corering_bytes {
+    const void *data;
+    size_t len;
+} corering_bytes;
+
+/**
+ * The condition of a conditional write.
+ */
+typedef struct corering_condition {
+    /**
+     * A `corering_condition_kind`.
+     */
+    uint32_t kind;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * For CORERING_IF_EQUAL.
+     */
+    const void *expected;
+    size_t expected_len;
+    /**
+     * For CORERING_IF_VERSION.
+     */
+    uint64_t version;
+} corering_condition;
+
+/**
+ * One operation of `corering_execute` or `corering_queue_submit`. Zero what its kind does not use.
+ */
+typedef struct corering_op {
+    /**
+     * A `corering_op_kind`.
+     */
+    uint32_t kind;
+    /**
+     * The name space of the key: 0 to 65279.
+     */
+    uint32_t keyspace;
+    const void *key;
+    size_t key_len;
+    /**
+     * For PUT and PUT_IF.
+     */
+    const void *value;
+    size_t value_len;
+    /**
+     * For PUT_IF.
+     */
+    struct corering_condition condition;
+    /**
+     * For INCR.
+     */
+    int64_t delta;
+    /**
+     * For PUT, PUT_IF and an INCR of a new key: milliseconds since 1970 at which the value ceases to exist; 0: never.
+     */
+    uint64_t expires_at_ms;
+    /**
+     * The same as milliseconds from now at which the value ceases to exist; 0: never.
+     */
+    uint64_t ttl_ms;
+    /**
+     * Comes back in the result.
+     */
+    uint64_t user_data;
+    /**
+     * Zero.
+     */
+    uint64_t reserved[3];
+} corering_op;
+
+/**
+ * The outcome of one operation.
+ */
+typedef struct corering_result {
+    /**
+     * The operation's.
+     */
+    uint64_t user_data;
+    /**
+     * How it went. Below zero, `value` holds the text of the error.
+     */
+    corering_status status;
+    /**
+     * The operation's: a `corering_op_kind`.
+     */
+    uint32_t kind;
+    /**
+     * PUT, PUT_IF and BATCH: the commit; GET: the commit that wrote the value; a PUT_IF that was refused: the commit that wrote what is there, 0 if
+     * nothing is.
+     */
+    uint64_t version;
+    /**
+     * INCR: the new number. DELETE: 1 if the key was there.
+     */
+    int64_t integer;
+    /**
+     * GET: the value. An error: its text, in UTF-8. To be freed with `corering_value_free`.
+     */
+    struct corering_value value;
+    /**
+     * Zero.
+     */
+    uint64_t reserved[2];
+} corering_result;
+
+/**
+ * What a scan runs over. A bound that is null is none.
+ */
+typedef struct corering_scan_options {
+    /**
+     * The bytes of this struct that the program knows: sizeof(corering_scan_options).
+     */
+    size_t struct_size;
+    /**
+     * The name space of the keys: 0 to 65279.
+     */
+    uint32_t keyspace;
+    /**
+     * Any of `corering_scan_flags`.
+     */
+    uint32_t flags;
+    /**
+     * The least key; without CORERING_SCAN_LOWER_EXCLUSIVE, it belongs to the range.
+     */
+    const void *lower;
+    size_t lower_len;
+    /**
+     * The greatest key; with CORERING_SCAN_UPPER_INCLUSIVE, it belongs to the range.
+     */
+    const void *upper;
+    size_t upper_len;
+    /**
+     * Only keys that begin so, beside the bounds.
+     */
+    const void *prefix;
+    size_t prefix_len;
+    /**
+     * At most so many entries; 0: all.
+     */
+    uint64_t limit;
+    /**
+     * Read as of this snapshot; null: one of its own, made now.
+     */
+    struct corering_snapshot *snapshot;
+} corering_scan_options;
+
+/**
+ * A key and its value, in memory of the iterator that gave it.
+ */
+typedef struct corering_entry {
+    const uint8_t *key;
+    size_t key_len;
+    const uint8_t *value;
+    size_t value_len;
+    /**
+     * The commit that wrote it.
+     */
+    uint64_t version;
+    /**
+     * Milliseconds since 1970 at which it ceases to exist; 0: never.
+     */
+    uint64_t expires_at_ms;
+} corering_entry;
+
+/**
+ * What shards have done since the database was opened, and what they hold now.
+ */
+typedef struct corering_stats {
+    /**
+     * The bytes of this struct that the program knows: sizeof(corering_stats). Set it before the call.
+     */
+    size_t struct_size;
+    /**
+     * Shards that were counted.
+     */
+    uint64_t shards;
+    /**
+     * Records written, and the bytes of their keys and values.
+     */
+    uint64_t writes;
+    uint64_t write_bytes;
+    /**
+     * Batches of the log written, and their bytes.
+     */
+    uint64_t flushes;
+    uint64_t flushed_bytes;
+    /**
+     * Memtables written as tables, and tables merged.
+     */
+    uint64_t checkpoints;
+    uint64_t merges;
+    /**
+     * Writes that had to wait for memory.
+     */
+    uint64_t stalls;
+    /**
+     * Bytes of log that are not durable yet.
+     */
+    uint64_t undurable_bytes;
+    /**
+     * Bytes of log that the next opening would replay.
+     */
+    uint64_t replay_bytes;
+    /**
+     * Bytes of the log's files.
+     */
+    uint64_t log_file_bytes;
+    /**
+     * Bytes of memtables, and how many of them are on their way to a table.
+     */
+    uint64_t memory_bytes;
+    uint64_t sealed_memtables;
+    /**
+     * Sorted tables, and their bytes.
+     */
+    uint64_t tables;
+    uint64_t table_bytes;
+    /**
+     * Writes that wait for the disk now.
+     */
+    uint64_t waiting;
+    /**
+     * Snapshots in use, in the whole database.
+     */
+    uint64_t snapshots;
+} corering_stats;
+
+/**
+ * Every status, in the order of the header.
+ */
+#define corering_status_ALL { CORERING_OK, CORERING_NOT_FOUND, CORERING_REFUSED, CORERING_END, CORERING_BUFFER_TOO_SMALL, CORERING_ERROR_INVALID_ARGUMENT, CORERING_ERROR_INVALID_HANDLE, CORERING_ERROR_CLOSED, CORERING_ERROR_FORKED, CORERING_ERROR_ABI_MISMATCH, CORERING_ERROR_TOO_MANY_HANDLES, CORERING_ERROR_PANIC, CORERING_ERROR_KEY_TOO_LARGE, CORERING_ERROR_VALUE_TOO_LARGE, CORERING_ERROR_BATCH_TOO_LARGE, CORERING_ERROR_CROSS_SHARD, CORERING_ERROR_NOT_AN_INTEGER, CORERING_ERROR_OVERFLOW, CORERING_ERROR_BUSY, CORERING_ERROR_NO_SPACE, CORERING_ERROR_POISONED, CORERING_ERROR_LOCKED, CORERING_ERROR_CORRUPT, CORERING_ERROR_INCOMPATIBLE, CORERING_ERROR_UNSUPPORTED, CORERING_ERROR_IO, }
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The ABI of this library, as in CORERING_ABI_VERSION.
+ *
+ * Owns: nothing.
+ * Writes: nothing.
+ * Threads: any.
+ * Status: none.
+ * Safety: no pointers.
+ */
+uint32_t corering_abi_version(void);
+
+/**
+ * The version of the library, such as "0.1.0".
+ *
+ * Owns: the library; the text is static.
+ * Writes: nothing.
+ * Threads: any.
+ * Status: none.
+ * Safety: no pointers.
+ */
+const char *corering_version(void);
+
+/**
+ * A status's name, such as "not_found"; "unknown" for a number that this version does not have.
+ *
+ * Owns: the library; the text is static.
+ * Writes: nothing.
+ * Threads: any.
+ * Status: none.
+ * Safety: no pointers.
+ */
+const char *corering_status_name(int32_t status);
+
+/**
+ * Whether nothing was done and the same call may succeed later.
+ *
+ * Owns: nothing.
+ * Writes: nothing.
+ * Threads: any.
+ * Status: none.
+ * Safety: no pointers.
+ */
+bool corering_status_is_retryable(int32_t status);
+
+/**
+ * Whether a write that was not acknowledged may yet be found later. Every other error means: nothing was written.
+ * A number that this version does not have may mean anything, so it counts as a yes.
+ *
+ * Owns: nothing.
+ * Writes: nothing.
+ * Threads: any.
+ * Status: none.
+ * Safety: no pointers.
+ */
+bool corering_status_may_have_committed(int32_t status);
+
+/**
+ * The text behind the last call of this thread that failed: which argument, file, byte, limit, process. UTF-8, ended
+ * by a zero byte, cut to fit. Successful calls leave it alone. Empty if no call of this thread has failed.
+ *
+ * Owns: the caller keeps the buffer.
+ * Writes: `buffer`; the text's length without the zero byte to `len`, if given.
+ * Threads: any; each has its own text.
+ * Status: OK; BUFFER_TOO_SMALL if the text was cut; INVALID_ARGUMENT for null with a capacity (the text stays).
+ * Safety: `buffer` has room for `capacity` bytes; `len` is null or writable.
+ */
+corering_status corering_error_message(char *buffer,
+                                       size_t capacity,
+                                       size_t *len);
+
+/**
+ * Fills `options` with the defaults: one shard for each processor, durability sync.
+ *
+ * Owns: the caller keeps the struct.
+ * Writes: `struct_size` bytes at `options`.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT for null, or for a size that no version of the struct has.
+ * Safety: `options` has room for `struct_size` bytes.
+ */
+corering_status corering_options_init(struct corering_options *options, size_t struct_size);
+
+/**
+ * Fills `options` with the defaults: keyspace 0, the database's durability, no expiry.
+ *
+ * Owns: the caller keeps the struct.
+ * Writes: `struct_size` bytes at `options`.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT for null, or for a size that no version of the struct has.
+ * Safety: `options` has room for `struct_size` bytes.
+ */
+corering_status corering_write_options_init(struct corering_write_options *options,
+                                            size_t struct_size);
+
+/**
+ * Fills `options` with the defaults: keyspace 0, the latest state.
+ *
+ * Owns: the caller keeps the struct.
+ * Writes: `struct_size` bytes at `options`.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT for null, or for a size that no version of the struct has.
+ * Safety: `options` has room for `struct_size` bytes.
+ */
+corering_status corering_read_options_init(struct corering_read_options *options,
+                                           size_t struct_size);
+
+/**
+ * Opens the database in the directory `path`, and makes it if there is none (see CORERING_OPEN_MUST_EXIST). `options`
+ * may be null for the defaults.
+ *
+ * Owns: the caller owns the handle; `corering_close` ends it.
+ * Writes: the handle to `db`, null on failure.
+ * Threads: any. It starts a thread for each shard; blocks while the log is replayed.
+ * Status: OK; ABI_MISMATCH; INVALID_ARGUMENT; LOCKED (the message names the holder); CORRUPT; INCOMPATIBLE;
+ *   UNSUPPORTED (io_uring or locked memory; the message says what to do); NO_SPACE; IO.
+ * Safety: `path` ends with a zero byte; `options` is null or begins with its size; `db` is writable.
+ */
+corering_status corering_open(uint32_t abi_version,
+                              const char *path,
+                              const struct corering_options *options,
+                              struct corering_db **db);
+
+/**
+ * Closes a database: everything answered becomes durable, its threads end. The handle ends here whatever the status.
+ * Batches, snapshots, iterators and queues of the database answer CLOSED from here on, and are still to be freed.
+ * Calls of other threads that are under way are answered first, with what they did or with CLOSED.
+ *
+ * Owns: the handle ends here.
+ * Writes: nothing.
+ * Threads: any; blocks.
+ * Status: OK, also for null; CLOSED if it was closed before; INVALID_HANDLE; FORKED; POISONED or IO if something
+ *   that was answered at a level below sync could not be made durable.
+ * Safety: any pointer will do; it is not dereferenced.
+ */
+corering_status corering_close(struct corering_db *db);
+
+/**
+ * Makes durable everything that was answered before, at whatever level.
+ *
+ * Owns: nothing.
+ * Writes: nothing.
+ * Threads: any; blocks.
+ * Status: OK; INVALID_HANDLE; CLOSED; FORKED; POISONED; IO.
+ * Safety: no pointers but the handle.
+ */
+corering_status corering_sync(struct corering_db *db);
+
+/**
+ * Writes what is in memory as sorted tables and trims the log, so that the next opening has nothing to replay.
+ *
+ * Owns: nothing.
+ * Writes: nothing.
+ * Threads: any; blocks, for seconds if there is much in memory.
+ * Status: OK; INVALID_HANDLE; CLOSED; FORKED; POISONED; NO_SPACE; IO.
+ * Safety: no pointers but the handle.
+ */
+corering_status corering_checkpoint(struct corering_db *db);
+
+/**
+ * How many shards the database has.
+ *
+ * Owns: nothing.
+ * Writes: `count`, 0 on failure.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: `count` is writable.
+ */
+corering_status corering_shard_count(struct corering_db *db, uint32_t *count);
+
+/**
+ * What the opening found and did: what was replayed from each log, what was cut, which keys were moved. UTF-8, ended
+ * by a zero byte, cut to fit.
+ *
+ * Owns: the caller keeps the buffer.
+ * Writes: `buffer`; the text's length without the zero byte to `len`, if given.
+ * Threads: any.
+ * Status: OK; BUFFER_TOO_SMALL if the text was cut; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: `buffer` has room for `capacity` bytes; `len` is null or writable.
+ */
+corering_status corering_open_report(struct corering_db *db,
+                                     char *buffer,
+                                     size_t capacity,
+                                     size_t *len);
+
+/**
+ * Frees a value that the library gave out, and zeroes it.
+ *
+ * Owns: the value ends here.
+ * Writes: zeroes to `value`.
+ * Threads: any.
+ * Status: OK, also for null and for a value of zeroes; CLOSED if a copy of it was freed before; INVALID_HANDLE if it
+ *   is not one of the library's; FORKED.
+ * Safety: `value` is null or leads to a `corering_value`.
+ */
+corering_status corering_value_free(struct corering_value *value);
+
+/**
+ * The value of a key, in memory of the library. `options` may be null.
+ *
+ * Owns: the caller owns the value; `corering_value_free` ends it.
+ * Writes: `value`, zeroes if there is none.
+ * Threads: any; runs in the calling thread, without waiting for a write.
+ * Status: OK; NOT_FOUND; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; TOO_MANY_HANDLES; CORRUPT;
+ *   IO.
+ * Safety: `key` has `key_len` bytes; `options` is null or begins with its size; `value` is writable.
+ */
+corering_status corering_get(struct corering_db *db,
+                             const void *key,
+                             size_t key_len,
+                             const struct corering_read_options *options,
+                             struct corering_value *value);
+
+/**
+ * The value of a key, in memory of the caller: the fast way. `options` may be null.
+ *
+ * Owns: the caller keeps the buffer.
+ * Writes: the bytes to `buffer`, all or none; the value's length to `value_len`, also if the buffer is too small;
+ *   its version to `version`, if given. A `capacity` of 0 asks for the length alone.
+ * Threads: any; runs in the calling thread, without waiting for a write.
+ * Status: OK; NOT_FOUND; BUFFER_TOO_SMALL; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; CORRUPT;
+ *   IO.
+ * Safety: `key` has `key_len` bytes; `options` is null or begins with its size; `buffer` has room for `capacity`
+ *   bytes and does not overlap the key; `value_len` is writable; `version` is null or writable.
+ */
+corering_status corering_get_into(struct corering_db *db,
+                                  const void *key,
+                                  size_t key_len,
+                                  const struct corering_read_options *options,
+                                  void *buffer,
+                                  size_t capacity,
+                                  size_t *value_len,
+                                  uint64_t *version);
+
+/**
+ * The values of many keys at once, all of one keyspace and snapshot. `options` may be null.
+ *
+ * Owns: the caller owns the values; `corering_value_free` ends each.
+ * Writes: `count` values in the order of the keys; zeroes for a key that is not there; zeroes to all on failure.
+ * Threads: any; runs in the calling thread, without waiting for a write.
+ * Status: OK, also if no key is there; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE;
+ *   TOO_MANY_HANDLES; CORRUPT; IO.
+ * Safety: `keys` has `count` keys, each with its bytes; `options` is null or begins with its size; `values` has room
+ *   for `count`.
+ */
+corering_status corering_multi_get(struct corering_db *db,
+                                   const struct corering_bytes *keys,
+                                   size_t count,
+                                   const struct corering_read_options *options,
+                                   struct corering_value *values);
+
+/**
+ * Stores a value under a key, over whatever was there. `options` may be null.
+ *
+ * Owns: the caller keeps key and value.
+ * Writes: the commit to `version`, if given.
+ * Threads: any; blocks until the write is as durable as asked for.
+ * Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; VALUE_TOO_LARGE; BUSY; NO_SPACE;
+ *   POISONED.
+ * Safety: `key` has `key_len` bytes, `value` has `value_len`; `options` is null or begins with its size; `version`
+ *   is null or writable.
+ */
+corering_status corering_put(struct corering_db *db,
+                             const void *key,
+                             size_t key_len,
+                             const void *value,
+                             size_t value_len,
+                             const struct corering_write_options *options,
+                             uint64_t *version);
+
+/**
+ * Removes a key. `options` may be null.
+ *
+ * Owns: the caller keeps the key.
+ * Writes: whether it was there to `existed`, if given.
+ * Threads: any; blocks until the write is as durable as asked for.
+ * Status: OK, also if the key was not there; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; BUSY;
+ *   NO_SPACE; POISONED.
+ * Safety: `key` has `key_len` bytes; `options` is null or begins with its size; `existed` is null or writable.
+ */
+corering_status corering_delete(struct corering_db *db,
+                                const void *key,
+                                size_t key_len,
+                                const struct corering_write_options *options,
+                                bool *existed);
+
+/**
+ * Stores a value under a key if `condition` holds for what is there. `options` may be null.
+ *
+ * Owns: the caller keeps key, value and condition.
+ * Writes: to `version`, if given: the commit; if refused, the commit that wrote what is there, 0 if nothing is.
+ * Threads: any; blocks until the write, or what refused it, is as durable as asked for.
+ * Status: OK; REFUSED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; VALUE_TOO_LARGE; BUSY;
+ *   NO_SPACE; POISONED.
+ * Safety: `key` has `key_len` bytes, `value` has `value_len`, the condition's `expected` as many as it says;
+ *   `options` is null or begins with its size; `version` is null or writable.
+ */
+corering_status corering_put_if(struct corering_db *db,
+                                const void *key,
+                                size_t key_len,
+                                const void *value,
+                                size_t value_len,
+                                const struct corering_condition *condition,
+                                const struct corering_write_options *options,
+                                uint64_t *version);
+
+/**
+ * Adds `by` to the decimal number under a key, 0 if there is none, and keeps its expiry; the expiry in `options`, which
+ * may be null, is for a key that is new.
+ *
+ * Owns: the caller keeps the key.
+ * Writes: the new number to `result`, if given.
+ * Threads: any; blocks until the write is as durable as asked for.
+ * Status: OK; NOT_AN_INTEGER; OVERFLOW; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; BUSY;
+ *   NO_SPACE; POISONED.
+ * Safety: `key` has `key_len` bytes; `options` is null or begins with its size; `result` is null or writable.
+ */
+corering_status corering_incr(struct corering_db *db,
+                              const void *key,
+                              size_t key_len,
+                              int64_t by,
+                              const struct corering_write_options *options,
+                              int64_t *result);
+
+/**
+ * Makes an empty batch for a database.
+ *
+ * Owns: the caller owns the batch; `corering_batch_free` ends it.
+ * Writes: the handle to `batch`, null on failure.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; TOO_MANY_HANDLES.
+ * Safety: `batch` is writable.
+ */
+corering_status corering_batch_new(struct corering_db *db, struct corering_batch **batch);
+
+/**
+ * Ends a batch; what was not committed is forgotten.
+ *
+ * Owns: the handle ends here.
+ * Writes: nothing.
+ * Threads: any.
+ * Status: OK, also for null; CLOSED if it was freed before; INVALID_HANDLE; FORKED.
+ * Safety: any pointer will do; it is not dereferenced.
+ */
+corering_status corering_batch_free(struct corering_batch *batch);
+
+/**
+ * Adds: store a value under a key. Of `options`, which may be null, it heeds the keyspace and the expiry; a `ttl_ms`
+ * counts from here.
+ *
+ * Owns: the caller keeps key and value; they are copied.
+ * Writes: nothing.
+ * Threads: one at a time for a batch.
+ * Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; VALUE_TOO_LARGE; BATCH_TOO_LARGE.
+ * Safety: `key` has `key_len` bytes, `value` has `value_len`; `options` is null or begins with its size.
+ */
+corering_status corering_batch_put(struct corering_batch *batch,
+                                   const void *key,
+                                   size_t key_len,
+                                   const void *value,
+                                   size_t value_len,
+                                   const struct corering_write_options *options);
+
+/**
+ * Adds: remove a key. Of `options`, which may be null, it heeds the keyspace.
+ *
+ * Owns: the caller keeps the key; it is copied.
+ * Writes: nothing.
+ * Threads: one at a time for a batch.
+ * Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; BATCH_TOO_LARGE.
+ * Safety: `key` has `key_len` bytes; `options` is null or begins with its size.
+ */
+corering_status corering_batch_delete(struct corering_batch *batch,
+                                      const void *key,
+                                      size_t key_len,
+                                      const struct corering_write_options *options);
+
+/**
+ * Empties a batch, for use again.
+ *
+ * Owns: nothing.
+ * Writes: nothing.
+ * Threads: one at a time for a batch.
+ * Status: OK; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: no pointers but the handle.
+ */
+corering_status corering_batch_clear(struct corering_batch *batch);
+
+/**
+ * How many writes a batch holds.
+ *
+ * Owns: nothing.
+ * Writes: `count`, 0 on failure.
+ * Threads: one at a time for a batch.
+ * Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: `count` is writable.
+ */
+corering_status corering_batch_len(struct corering_batch *batch, size_t *count);
+
+/**
+ * Does all writes of a batch at once. The batch keeps them, so that a commit that was refused can be tried again;
+ * `corering_batch_clear` empties it. Of `options`, which may be null, it heeds the durability.
+ *
+ * Owns: the caller keeps the batch.
+ * Writes: the commit to `version`, if given.
+ * Threads: one at a time for a batch; blocks until the writes are as durable as asked for.
+ * Status: OK; CROSS_SHARD; BATCH_TOO_LARGE; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; BUSY; NO_SPACE;
+ *   POISONED.
+ * Safety: `options` is null or begins with its size; `version` is null or writable.
+ */
+corering_status corering_batch_commit(struct corering_batch *batch,
+                                      const struct corering_write_options *options,
+                                      uint64_t *version);
+
+/**
+ * Does many independent operations: one hop for each shard that they write to, one wait for all. Those of one shard
+ * take effect in their order, and a get sees the writes before it. They are not atomic together: each has its own
+ * outcome, and one that fails leaves the others alone. Of `options`, which may be null, it heeds the durability; the
+ * other settings are each operation's own.
+ *
+ * Owns: the caller keeps the operations and what they lead to; it owns the values of the results, each to be freed
+ *   with `corering_value_free`.
+ * Writes: `count` results, in the order of the operations; zeroes on failure.
+ * Threads: any; blocks until all writes are as durable as asked for.
+ * Status: OK if each operation has its own status in its result; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED:
+ *   then nothing was done.
+ * Safety: `ops` has `count` operations, each with its bytes; `options` is null or begins with its size; `results`
+ *   has room for `count`.
+ */
+corering_status corering_execute(struct corering_db *db,
+                                 const struct corering_op *ops,
+                                 size_t count,
+                                 const struct corering_write_options *options,
+                                 struct corering_result *results);
+
+/**
+ * Keeps the present state of all shards for reading.
+ *
+ * Owns: the caller owns the snapshot; `corering_snapshot_free` ends it.
+ * Writes: the handle to `snapshot`, null on failure.
+ * Threads: any; may wait for a write that is on its way to disk.
+ * Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; POISONED.
+ * Safety: `snapshot` is writable.
+ */
+corering_status corering_snapshot_new(struct corering_db *db, struct corering_snapshot **snapshot);
+
+/**
+ * Releases a snapshot. Iterators made from it keep what they need.
+ *
+ * Owns: the handle ends here.
+ * Writes: nothing.
+ * Threads: any.
+ * Status: OK, also for null; CLOSED if it was freed before; INVALID_HANDLE; FORKED.
+ * Safety: any pointer will do; it is not dereferenced.
+ */
+corering_status corering_snapshot_free(struct corering_snapshot *snapshot);
+
+/**
+ * The last commit that the snapshot shows.
+ *
+ * Owns: nothing.
+ * Writes: `version`, 0 on failure.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: `version` is writable.
+ */
+corering_status corering_snapshot_version(struct corering_snapshot *snapshot, uint64_t *version);
+
+/**
+ * Fills `options` with the defaults: all keys of keyspace 0, forward, as of now.
+ *
+ * Owns: the caller keeps the struct.
+ * Writes: `struct_size` bytes at `options`.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT for null, or for a size that no version of the struct has.
+ * Safety: `options` has room for `struct_size` bytes.
+ */
+corering_status corering_scan_options_init(struct corering_scan_options *options,
+                                           size_t struct_size);
+
+/**
+ * Begins to walk over a range of keys, in order over all shards, in one consistent state. `options` may be null for
+ * all keys of keyspace 0. The iterator stands before the first entry.
+ *
+ * Owns: the caller owns the iterator; `corering_iterator_free` ends it. The bounds are copied. A snapshot in the
+ *   options may be freed before the iterator.
+ * Writes: the handle to `iterator`, null on failure.
+ * Threads: any; makes a snapshot if none is given.
+ * Status: OK, also if the range is empty; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE;
+ *   TOO_MANY_HANDLES; POISONED; CORRUPT; IO.
+ * Safety: `options` is null or begins with its size, its bounds have as many bytes as they say; `iterator` is
+ *   writable.
+ */
+corering_status corering_scan(struct corering_db *db,
+                              const struct corering_scan_options *options,
+                              struct corering_iterator **iterator);
+
+/**
+ * The next entry.
+ *
+ * Owns: the iterator owns the bytes; they are valid until the next call with this iterator.
+ * Writes: `entry`, zeroes at the end or on failure.
+ * Threads: one at a time for an iterator.
+ * Status: OK; END; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED, also if the database was closed; FORKED; CORRUPT; IO.
+ * Safety: `entry` is writable.
+ */
+corering_status corering_iterator_next(struct corering_iterator *iterator,
+                                       struct corering_entry *entry);
+
+/**
+ * The next entries, at most `capacity`, and at most about 1 MiB of them: one call for many rows.
+ *
+ * Owns: the iterator owns the bytes; they are valid until the next call with this iterator.
+ * Writes: `entries`, zeroes behind the last; how many there are to `count`.
+ * Threads: one at a time for an iterator.
+ * Status: OK with at least one entry; END with none; INVALID_ARGUMENT, also for a capacity of 0; INVALID_HANDLE;
+ *   CLOSED; FORKED; CORRUPT; IO. An error that is met behind some entries is the next call's.
+ * Safety: `entries` has room for `capacity`; `count` is writable.
+ */
+corering_status corering_iterator_fill(struct corering_iterator *iterator,
+                                       struct corering_entry *entries,
+                                       size_t capacity,
+                                       size_t *count);
+
+/**
+ * Ends an iterator.
+ *
+ * Owns: the handle and the bytes of its entries end here.
+ * Writes: nothing.
+ * Threads: any.
+ * Status: OK, also for null; CLOSED if it was freed before; INVALID_HANDLE; FORKED.
+ * Safety: any pointer will do; it is not dereferenced.
+ */
+corering_status corering_iterator_free(struct corering_iterator *iterator);
+
+/**
+ * Makes a completion queue for a database, for at most `capacity` (1 to 1048576) operations under way or not reaped.
+ *
+ * Owns: the caller owns the queue; `corering_queue_free` ends it.
+ * Writes: the handle to `queue`, null on failure.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; TOO_MANY_HANDLES; IO.
+ * Safety: `queue` is writable.
+ */
+corering_status corering_queue_new(struct corering_db *db,
+                                   uint32_t capacity,
+                                   struct corering_queue **queue);
+
+/**
+ * The descriptor that is readable whenever a completion can be reaped. Poll it; do not read, write or close it.
+ *
+ * Owns: the queue owns the descriptor; it ends with the queue.
+ * Writes: `fd`, 0 on failure.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: `fd` is writable.
+ */
+corering_status corering_queue_fd(struct corering_queue *queue,
+                                  int32_t *fd);
+
+/**
+ * Submits operations without waiting for them. Those of one shard take effect in the order in which one thread submits
+ * them, and a get sees the writes submitted before it. Of `options`, which may be null, it heeds the durability; the
+ * other settings are each operation's own. An operation that makes no sense is accepted and fails in its completion.
+ *
+ * Owns: the caller keeps the operations and what they lead to; they are copied.
+ * Writes: to `accepted` how many were taken, from the first on.
+ * Threads: any; does not wait for the disk.
+ * Status: OK if at least one was accepted, or none was given; BUSY if the queue is full: reap, then submit again;
+ *   INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: `ops` has `count` operations, each with its bytes; `options` is null or begins with its size; `accepted`
+ *   is writable.
+ */
+corering_status corering_queue_submit(struct corering_queue *queue,
+                                      const struct corering_op *ops,
+                                      size_t count,
+                                      const struct corering_write_options *options,
+                                      size_t *accepted);
+
+/**
+ * Submits an atomic batch without waiting for it. The batch keeps its writes and may be changed or freed at once. Of
+ * `options`, which may be null, it heeds the durability.
+ *
+ * Owns: the caller keeps the batch; its writes are copied.
+ * Writes: nothing.
+ * Threads: any; does not wait for the disk.
+ * Status: OK; BUSY if the queue is full; INVALID_ARGUMENT, also for the batch of another database; INVALID_HANDLE;
+ *   CLOSED; FORKED.
+ * Safety: `options` is null or begins with its size.
+ */
+corering_status corering_queue_submit_batch(struct corering_queue *queue,
+                                            struct corering_batch *batch,
+                                            const struct corering_write_options *options,
+                                            uint64_t user_data);
+
+/**
+ * Takes completions that are there, at most `capacity`, without waiting. The descriptor stays readable while some are
+ * left. Completions can be reaped after the database was closed.
+ *
+ * Owns: the caller owns the values of the results, each to be freed with `corering_value_free`.
+ * Writes: `results`, zeroes behind the last; how many there are to `count`.
+ * Threads: any.
+ * Status: OK, also if there are none; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED if the queue was freed; FORKED.
+ * Safety: `results` has room for `capacity`; `count` is writable.
+ */
+corering_status corering_queue_reap(struct corering_queue *queue,
+                                    struct corering_result *results,
+                                    size_t capacity,
+                                    size_t *count);
+
+/**
+ * Ends a queue. Operations that are under way go on and take effect; their completions are dropped, as are those not
+ * reaped. To know every outcome, reap before.
+ *
+ * Owns: the handle and the descriptor end here.
+ * Writes: nothing.
+ * Threads: any.
+ * Status: OK, also for null; CLOSED if it was freed before; INVALID_HANDLE; FORKED.
+ * Safety: any pointer will do; it is not dereferenced.
+ */
+corering_status corering_queue_free(struct corering_queue *queue);
+
+/**
+ * The counters of one shard (0, 1, …), or of all together with CORERING_ALL_SHARDS.
+ *
+ * Owns: the caller keeps the struct.
+ * Writes: as many bytes of `stats` as its `struct_size` says; nothing on failure.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT for null, a struct_size that no version has, or a shard that is not there;
+ *   INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: `stats` is null or begins with its size.
+ */
+corering_status corering_get_stats(struct corering_db *db,
+                                   uint32_t shard,
+                                   struct corering_stats *stats);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* CORERING_H */
