@@ -1,0 +1,34 @@
+//! What requests mean: the table of commands, and their handlers by family.
+//!
+//! A handler gets the whole request, with the command's name first (and the subcommand's second).
+
+mod cell;
+mod client;
+mod config_command;
+mod connection;
+mod cursors;
+pub mod dispatch;
+mod docs;
+mod errors;
+mod expiry;
+pub mod glob;
+mod info;
+mod keys;
+pub mod long_double;
+mod multi_key;
+mod object;
+mod options;
+mod scan;
+mod server;
+mod spec;
+mod strings;
+pub mod table;
+
+pub use cell::{Answer, Cell};
+pub use cursors::Cursors;
+pub use errors::CommandError;
+pub use scan::KeyCount;
+pub use spec::{Command, Flags, Handler, Outcome};
+
+/// Databases that SELECT knows; each is a keyspace of the engine.
+pub const DATABASES: u16 = 16;

@@ -1,0 +1,29 @@
+//! The running server: how it starts, what it does while it runs, and how it stops.
+//!
+//! The shards' threads serve the connections (`shard`, `connection`, `session`); the main thread waits for a reason to
+//! stop (`control`).
+
+mod bell;
+mod connection;
+mod control;
+mod notify;
+mod output;
+mod process;
+mod registry;
+mod room;
+mod saves;
+mod session;
+mod shard;
+mod shared;
+mod signals;
+mod sockets;
+mod start;
+mod stats;
+
+pub use control::{Control, Event};
+pub use output::Waiting;
+pub use process::Process;
+pub use registry::{ClientFlags, ClientInfo};
+pub use saves::SaveStart;
+pub use session::{ReplyMode, Session};
+pub use start::serve;
