@@ -1,0 +1,18 @@
+# Thin: each line is a command one could type.
+
+.PHONY: run test bench lint sim install uninstall
+
+run:
+	cargo run --release -p corering -- serve
+
+test:
+	bash scripts/test.sh
+
+bench:
+	cargo bench -p corering-benches
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+-include mk/install.mk
