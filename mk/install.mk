@@ -4,9 +4,13 @@
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
-export PREFIX LIBDIR INCLUDEDIR DESTDIR
 
 .PHONY: install uninstall
+# Only for these two: a test that `make test` starts sets its own.
+install uninstall: export PREFIX := $(PREFIX)
+install uninstall: export LIBDIR := $(LIBDIR)
+install uninstall: export INCLUDEDIR := $(INCLUDEDIR)
+install uninstall: export DESTDIR := $(DESTDIR)
 
 install:
 	sh scripts/install.sh install

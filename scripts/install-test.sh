@@ -2,6 +2,8 @@
 # Proves `make install`: installs into a place of its own, builds a small program in C and one in C++ with pkg-config and
 # with CMake, shared and static, runs them, and removes everything again. Usage: sh scripts/install-test.sh
 set -eu
+# Each installation below names its own places.
+unset PREFIX LIBDIR INCLUDEDIR DESTDIR
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)

@@ -191,9 +191,8 @@ proptest! {
 }
 
 /// One writer, readers of both kinds: whoever knows that a write has returned finds it, versions never go back, and
-/// ordered readers see ascending keys and everything that was complete before they began. ThreadSanitizer (see
-/// docs/testing.md) finds no race here but in the parts of std that it cannot see, and finds one when any of the
-/// releasing stores of `hash_index.rs` or `node.rs` is made relaxed.
+/// ordered readers see ascending keys and everything that was complete before they began. What ThreadSanitizer says of
+/// it is in docs/testing.md.
 #[test]
 fn readers_never_miss_what_was_written_before_they_began() {
     const KEYS: u64 = 5_000;
