@@ -11,6 +11,11 @@ test:
 bench:
 	cargo bench -p corering-benches
 
+# The engine in the simulation, on all cores: make sim SEEDS=0..20000
+SEEDS ?= 0..2000
+sim:
+	cargo run --release -p corering-sim -- run $(SEEDS)
+
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings

@@ -4,6 +4,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod canary;
 pub mod check;
 pub mod client;
 pub mod engine;

@@ -61,6 +61,9 @@ impl MirrorFile {
                 if repair {
                     tracing::warn!(path = %mirror.path.display(), "a copy was torn or damaged; rewriting it from the other");
                     mirror.save(&payload)?;
+                } else {
+                    // A save whose last sync failed leaves a second copy that reads well and is not durable.
+                    mirror.write_copy(COPY_LEN as u64, &encode(sequence, &payload))?;
                 }
                 Ok((mirror, Some(payload)))
             }
@@ -76,13 +79,18 @@ impl MirrorFile {
                 payload.len()
             )));
         }
-        let bytes = encode(self.sequence + 1, payload);
-        for copy in [0, COPY_LEN as u64] {
-            self.file.write_blocking(copy, &bytes).map_err(|e| Error::io_at("write", &self.path, copy, e))?;
-            self.file.sync_data_blocking().map_err(|e| Error::io("sync", &self.path, e))?;
-        }
+        // A number of its own for every attempt: what a failed one left must be older than the next.
         self.sequence += 1;
+        let bytes = encode(self.sequence, payload);
+        for copy in [0, COPY_LEN as u64] {
+            self.write_copy(copy, &bytes)?;
+        }
         Ok(())
+    }
+
+    fn write_copy(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        self.file.write_blocking(at, bytes).map_err(|e| Error::io_at("write", &self.path, at, e))?;
+        self.file.sync_data_blocking().map_err(|e| Error::io("sync", &self.path, e))
     }
 }
 

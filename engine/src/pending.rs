@@ -102,14 +102,20 @@ impl<T> Pending<T> {
         matches!(*self.slot.state.lock(), State::Ready(_))
     }
 
-    /// Wait in this thread. Must not be called on a shard's own thread, which would wait for itself.
-    pub fn wait(mut self) -> Result<T> {
+    /// Do in this thread what the answer waits for, as far as nobody else does it: the flush of its batch, for one. Returns without
+    /// waiting for anybody; the answer may be there then.
+    pub fn help(&mut self) {
         if let Some(helper) = self.helper.take()
             && !self.is_ready()
         {
             let slot = &self.slot;
             helper.help(&|| matches!(*slot.state.lock(), State::Ready(_)));
         }
+    }
+
+    /// Wait in this thread. Must not be called on a shard's own thread, which would wait for itself.
+    pub fn wait(mut self) -> Result<T> {
+        self.help();
         let mut state = self.slot.state.lock();
         loop {
             match std::mem::replace(&mut *state, State::Waiting) {

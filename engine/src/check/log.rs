@@ -67,12 +67,12 @@ pub async fn check(place: &Place<'_>, found: &mut ShardCheck, out: &mut Findings
 
 fn check_names(place: &Place<'_>, dir: &SegmentDir, listed: &Listed, out: &mut Findings<'_>) {
     for name in super::list(place.fs, &dir.path, out) {
-        if segment::parse_name(&name).is_none() {
+        if segment::parse_name(&name).is_none() && !segment::is_unfinished(&name) {
             out.note(dir.shown(&dir.path.join(name)), "no segment of a log");
         }
     }
     for stump in &listed.stumps {
-        out.note(dir.shown(stump), "a segment that never got its length; the next opening removes it");
+        out.note(dir.shown(stump), "a segment whose making was interrupted; the next opening removes it");
     }
 }
 

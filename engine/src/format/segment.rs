@@ -88,6 +88,16 @@ pub fn file_name(sequence: u64) -> String {
     format!("{sequence:016}.seg")
 }
 
+/// The name of a file that is being made, to become the segment with this number.
+pub fn unfinished_name(sequence: u64) -> String {
+    format!("{sequence:016}.new")
+}
+
+/// Whether a name is one of [`unfinished_name`].
+pub fn is_unfinished(name: &str) -> bool {
+    name.strip_suffix(".new").is_some_and(|digits| parse_name(&format!("{digits}.seg")).is_some())
+}
+
 /// The sequence number in a segment's name.
 pub fn parse_name(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;

@@ -33,6 +33,7 @@ use std::time::Duration;
 
 pub use buffer::{AlignedBuf, IoBuf, SharedRegion, SlotBuf};
 
+use crate::canary::{Canary, planted};
 use crate::ids::ShardId;
 
 /// The unit of direct I/O: offsets, lengths and addresses of every transfer are multiples of it.
@@ -74,6 +75,20 @@ pub enum IoOp {
 pub struct IoDone {
     pub result: io::Result<usize>,
     pub buf: Option<IoBuf>,
+}
+
+impl IoDone {
+    /// The outcome of a write of which every byte counts: its buffer back. A count that is short is a failure like any other, also
+    /// where the runtime promises that there is none.
+    pub fn written(self) -> io::Result<IoBuf> {
+        let done = self.result?;
+        let buf = self.buf.expect("a write gives its buffer back");
+        if done == buf.len() || planted(Canary::IgnoreShortWrite) { Ok(buf) } else { Err(wrote_only(done, buf.len())) }
+    }
+}
+
+fn wrote_only(done: usize, len: usize) -> io::Error {
+    io::Error::new(io::ErrorKind::WriteZero, format!("wrote {done} of {len} bytes"))
 }
 
 /// An open file. The blocking calls may be made from any thread.

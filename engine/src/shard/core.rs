@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::request::{Program, Reply, Request};
 use super::tx::{Tx, TxWrite, ops};
 use super::view::ShardView;
+use crate::canary::{Canary, planted};
 use crate::error::{Error, Poisoned, Result, Stage};
 use crate::format::block::Op;
 use crate::format::record::{self, OpRef};
@@ -346,7 +347,7 @@ impl ShardCore {
             let served = match front.need {
                 Need::Nothing => true,
                 Need::Written(end) => end <= written,
-                Need::Durable(end) => end <= durable,
+                Need::Durable(end) => end <= durable || planted(Canary::AcknowledgeBeforeSync),
             };
             if !served {
                 break;
@@ -508,9 +509,12 @@ impl ShardCore {
         &self.tables
     }
 
-    /// Refuse all further requests.
+    /// Refuse all further requests, and the one that still waits for room: nobody will look whether there is some.
     pub fn begin_closing(&mut self) {
         self.closing = true;
+        if let Some(step) = self.stalled.take() {
+            self.outbox.replies.push((step.reply, Err(Error::Closed)));
+        }
     }
 
     /// Whether a waiting thread would find a flush to perform.

@@ -5,7 +5,7 @@
 //! Crash leaves: files that no manifest names; the next opening removes them.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -189,7 +189,7 @@ impl Keeper {
         let retention = Retention { snapshots, bottom: job.bottom, now_ms, keep: Some(&own) };
         let metas = self.write_run(executor, self.shard, &sources, &retention, None, ring_version).await?;
         let run = self.open_run(&metas)?;
-        let gone: HashSet<u64> = old.iter().flat_map(Run::metas).map(|table| table.id).collect();
+        let gone: BTreeSet<u64> = old.iter().flat_map(Run::metas).map(|table| table.id).collect();
         let tables = self.change(|manifest, tables| {
             let merged = tables.with_merged(&old, run);
             manifest.runs = merged.metas();

@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use super::core::SealedMemtable;
 use super::keeper::Keeper;
+use crate::canary::{Canary, planted};
 use crate::error::{Error, Result};
+use crate::format::block::Op;
 use crate::format::record::RecordRef;
 use crate::ids::Life;
-use crate::ids::{CommitTs, Lsn, ShardId};
+use crate::ids::{CommitTs, Expiry, Lsn, ShardId};
 use crate::options::Options;
 use crate::ring::Ring;
 use crate::runtime::{Clock, Executor, Fs, OpenMode};
@@ -219,7 +221,10 @@ impl Replay {
         let record = RecordRef::decode(payload).map_err(bad)?;
         let memory = &mut self.memory;
         record
-            .for_each(|op| memory.insert(op.keyspace, op.key, NewVersion { ts: record.commit_ts, op: op.change }))
+            .for_each(|op| {
+                let op_kept = if planted(Canary::ForgetExpiry) { without_expiry(op.change) } else { op.change };
+                memory.insert(op.keyspace, op.key, NewVersion { ts: record.commit_ts, op: op_kept });
+            })
             .map_err(bad)?;
         self.max_commit = self.max_commit.max(record.commit_ts);
         self.records += 1;
@@ -231,6 +236,14 @@ impl Replay {
             self.full.push(full.seal());
         }
         Ok(())
+    }
+}
+
+/// What [`Canary::ForgetExpiry`] makes of a change.
+fn without_expiry(change: Op<'_>) -> Op<'_> {
+    match change {
+        Op::Put { value, kind, .. } => Op::Put { value, kind, expiry: Expiry::NEVER },
+        Op::Delete => Op::Delete,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::format::footer::{FOOTER_LEN, Footer};
 use crate::format::manifest::{KeyBound, TableMeta};
 use crate::format::table_index::{BlockPlace, IndexBuilder};
 use crate::ids::{CommitTs, Keyspace};
-use crate::runtime::{AlignedBuf, BLOCK, Executor, File, Fs, IoBuf, IoDone, IoOp, OpenMode};
+use crate::runtime::{AlignedBuf, BLOCK, Executor, File, Fs, IoBuf, IoOp, OpenMode};
 
 /// Bytes of one write: large enough for the disk's full rate, small enough not to hold up others' syncs.
 const WRITE_LEN: usize = 1 << 20;
@@ -81,16 +81,9 @@ impl Output {
         assert!(self.filled.is_multiple_of(BLOCK));
         let buf = std::mem::replace(&mut self.buf, AlignedBuf::zeroed(0));
         let op = IoOp::Write { offset: self.offset, buf: IoBuf::heap(buf, self.filled) };
-        let IoDone { result, buf } = self.executor.io(&self.file, op).await;
-        let written = result.map_err(|error| Error::io_at("write", self.file.path(), self.offset, error))?;
-        if written != self.filled {
-            let what = format!("{written} of {} bytes were written", self.filled);
-            return Err(Error::io_at("write", self.file.path(), self.offset, std::io::Error::other(what)));
-        }
-        self.buf = match buf {
-            Some(buf) => buf.into_heap(),
-            None => AlignedBuf::zeroed(WRITE_LEN),
-        };
+        let written = self.executor.io(&self.file, op).await.written();
+        let buf = written.map_err(|error| Error::io_at("write", self.file.path(), self.offset, error))?;
+        self.buf = buf.into_heap();
         self.offset += self.filled as u64;
         self.filled = 0;
         Ok(())

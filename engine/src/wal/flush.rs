@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::log::FlushPlan;
+use crate::canary::{Canary, planted};
 use crate::error::Stage;
 use crate::runtime::{DurableWay, Executor, File, IoOp};
 
@@ -31,11 +32,32 @@ fn failed(stage: Stage, file: &Arc<dyn File>, offset: u64) -> impl FnOnce(io::Er
     move |source| FlushError { stage, file, offset, source }
 }
 
+/// The answer of a sync stands: it is never tried again (law 3).
+fn synced(answer: io::Result<()>, file: &Arc<dyn File>) -> io::Result<()> {
+    match answer {
+        Err(_) if planted(Canary::RetryFailedSync) => file.sync_data_blocking(),
+        answer => answer,
+    }
+}
+
+async fn sync(executor: &Rc<dyn Executor>, file: &Arc<dyn File>) -> Result<(), FlushError> {
+    let answer = executor.io(file, IoOp::SyncData).await.result.map(drop);
+    synced(answer, file).map_err(failed(Stage::Sync, file, 0))
+}
+
+fn sync_blocking(file: &Arc<dyn File>) -> Result<(), FlushError> {
+    synced(file.sync_data_blocking(), file).map_err(failed(Stage::Sync, file, 0))
+}
+
+fn write_durable_blocking(file: &Arc<dyn File>, offset: u64, bytes: &[u8]) -> Result<(), FlushError> {
+    synced(file.write_durable_blocking(offset, bytes), file).map_err(failed(Stage::Sync, file, offset))
+}
+
 /// Perform the plan without blocking the core for long.
 pub async fn perform(executor: &Rc<dyn Executor>, mut plan: FlushPlan) -> Result<FlushPlan, FlushError> {
     if let Some(roll) = &mut plan.roll {
         if let Some(old) = &roll.sync_old {
-            executor.io(old, IoOp::SyncData).await.result.map_err(failed(Stage::Sync, old, 0))?;
+            sync(executor, old).await?;
         }
         let file = &roll.next.file;
         file.write_durable_blocking(0, &roll.header).map_err(failed(Stage::Write, file, 0))?;
@@ -43,7 +65,7 @@ pub async fn perform(executor: &Rc<dyn Executor>, mut plan: FlushPlan) -> Result
     if let Some(write) = plan.write.take() {
         let (file, offset) = (Arc::clone(&write.file), write.offset);
         if write.durable && executor.durable_way(write.buf.len()) == DurableWay::Blocking {
-            file.write_durable_blocking(offset, &write.buf).map_err(failed(Stage::Sync, &file, offset))?;
+            write_durable_blocking(&file, offset, &write.buf)?;
             plan.write = Some(write);
         } else {
             let (op, stage) = if write.durable {
@@ -51,14 +73,17 @@ pub async fn perform(executor: &Rc<dyn Executor>, mut plan: FlushPlan) -> Result
             } else {
                 (IoOp::Write { offset, buf: write.buf }, Stage::Write)
             };
-            let done = executor.io(&file, op).await;
-            done.result.map_err(failed(stage, &file, offset))?;
-            let buf = done.buf.expect("a write gives its buffer back");
+            let mut done = executor.io(&file, op).await;
+            if write.durable {
+                let len = done.buf.as_ref().map_or(0, |buf| buf.len());
+                done.result = done.result.or_else(|e| synced(Err(e), &file).map(|()| len));
+            }
+            let buf = done.written().map_err(failed(stage, &file, offset))?;
             plan.write = Some(super::log::BatchWrite { buf, ..write });
         }
     }
     if let Some(file) = &plan.sync {
-        executor.io(file, IoOp::SyncData).await.result.map_err(failed(Stage::Sync, file, 0))?;
+        sync(executor, file).await?;
     }
     Ok(plan)
 }
@@ -67,7 +92,7 @@ pub async fn perform(executor: &Rc<dyn Executor>, mut plan: FlushPlan) -> Result
 pub fn perform_blocking(plan: FlushPlan) -> Result<FlushPlan, FlushError> {
     if let Some(roll) = &plan.roll {
         if let Some(old) = &roll.sync_old {
-            old.sync_data_blocking().map_err(failed(Stage::Sync, old, 0))?;
+            sync_blocking(old)?;
         }
         let file = &roll.next.file;
         file.write_durable_blocking(0, &roll.header).map_err(failed(Stage::Write, file, 0))?;
@@ -75,13 +100,13 @@ pub fn perform_blocking(plan: FlushPlan) -> Result<FlushPlan, FlushError> {
     if let Some(write) = &plan.write {
         let file = &write.file;
         if write.durable {
-            file.write_durable_blocking(write.offset, &write.buf).map_err(failed(Stage::Sync, file, write.offset))?;
+            write_durable_blocking(file, write.offset, &write.buf)?;
         } else {
             file.write_blocking(write.offset, &write.buf).map_err(failed(Stage::Write, file, write.offset))?;
         }
     }
     if let Some(file) = &plan.sync {
-        file.sync_data_blocking().map_err(failed(Stage::Sync, file, 0))?;
+        sync_blocking(file)?;
     }
     Ok(plan)
 }

@@ -4,12 +4,14 @@
 //! prefix or cut; bytes behind a cut can never be read again (law 2).
 //! Crash leaves (during recovery itself): the same state, or one that leads to the same end; every step may be repeated.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::segments::{Segment, SegmentDir, SegmentSet, Spare};
 use super::stage::{StagedBatch, find_slots};
-use super::walk::{Known, LogReport, Walked, Walker, replay};
+use super::walk::{Known, LogReport, Piece, Walked, Walker, replay};
+use crate::canary::{Canary, planted};
 use crate::error::{Error, Result};
 use crate::format::batch::{BATCH_HEADER_LEN, BatchHeader};
 use crate::format::segment::SEGMENT_HEADER_LEN;
@@ -32,17 +34,29 @@ pub async fn recover(
     stage: &[u8],
     apply: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
 ) -> Result<Recovered> {
+    let mut held_back = None;
+    let apply: &mut dyn FnMut(Lsn, &[u8]) -> Result<()> = &mut |lsn, payload: &[u8]| {
+        if !planted(Canary::CutOneRecordEarly) {
+            return apply(lsn, payload);
+        }
+        let before = held_back.replace((lsn, payload.to_vec()));
+        before.map_or(Ok(()), |(lsn, payload)| apply(lsn, &payload))
+    };
     let mut repair = Repair { executor, dir, known, report: LogReport::default() };
-    let walked = Walker { executor, dir, known }.walk(apply).await?;
-    let Walked { trimmed, sealed, active, spares, stumps, end, exact_end, to_clear, report } = walked;
+    let walker = Walker { executor, dir, known };
+    let walked = walker.walk(apply).await?;
+    let Walked { trimmed, sealed, active, spares, stumps, end, exact_end, unsure, to_clear, report } = walked;
     repair.report = report;
     // Names that a killed process made may not be durable yet, nor what it wrote; from here on both count as such.
     dir.fs.sync_dir(&dir.path).map_err(|e| Error::io("sync directory", dir.shown(&dir.path), e))?;
+    repair.write_again(&walker, active.as_ref(), &unsure).await?;
     for segment in sealed.iter().chain(&active) {
         let done = executor.io(&segment.file, IoOp::SyncData).await;
         done.result.map_err(|e| Error::io("sync", segment.file.path(), e))?;
     }
-    repair.clear(&to_clear).await?;
+    if !planted(Canary::AcceptEarlierLife) {
+        repair.clear(&to_clear).await?;
+    }
     for path in stumps {
         dir.fs.remove_file(&path).map_err(|e| Error::io("remove", dir.shown(&path), e))?;
     }
@@ -76,7 +90,7 @@ impl Repair<'_> {
         let header = self.dir.header(spare.sequence, base, self.known.life);
         let path = spare.file.path().to_path_buf();
         let done = self.executor.io(&spare.file, IoOp::WriteDurable { offset: 0, buf: header }).await;
-        done.result.map_err(|e| Error::io_at("write", path, 0, e))?;
+        done.written().map_err(|e| Error::io_at("write", path, 0, e))?;
         Ok(spare.begin_at(base))
     }
 
@@ -100,12 +114,28 @@ impl Repair<'_> {
         Ok(kept)
     }
 
+    /// Write once more what may have been written by somebody whose sync failed: a sync now would not cover it (law 3), and yet
+    /// whatever was replayed counts as durable from here on. The caller syncs.
+    async fn write_again(&self, walker: &Walker<'_>, active: Option<&Segment>, unsure: &VecDeque<Piece>) -> Result<()> {
+        let header = active.map(|segment| (&segment.file, 0, SEGMENT_HEADER_LEN as u64));
+        let pieces = unsure.iter().map(|piece| (&piece.file, piece.offset, piece.len));
+        for (file, offset, len) in header.into_iter().chain(pieces) {
+            let bytes = walker.read(file, offset, usize::try_from(len).expect("a batch fits into memory")).await?;
+            let mut buf = AlignedBuf::zeroed(bytes.len());
+            buf.copy_from_slice(&bytes);
+            let whole = buf.len();
+            let done = self.executor.io(file, IoOp::Write { offset, buf: IoBuf::heap(buf, whole) }).await;
+            done.written().map_err(|e| Error::io_at("write again", file.path(), offset, e))?;
+        }
+        Ok(())
+    }
+
     /// Overwrite blocks with zeros, durably.
     async fn clear(&self, places: &[(Arc<dyn File>, u64)]) -> Result<()> {
         for (file, offset) in places {
             let buf = IoBuf::heap(AlignedBuf::zeroed(BLOCK), BLOCK);
             let done = self.executor.io(file, IoOp::Write { offset: *offset, buf }).await;
-            done.result.map_err(|e| Error::io_at("clear", file.path(), *offset, e))?;
+            done.written().map_err(|e| Error::io_at("clear", file.path(), *offset, e))?;
         }
         if let Some((file, _)) = places.first() {
             self.executor.io(file, IoOp::SyncData).await.result.map_err(|e| Error::io("sync", file.path(), e))?;
@@ -146,7 +176,7 @@ impl Repair<'_> {
             replay(self.dir, &segments.active, &header, &bytes, Lsn::ZERO, &mut self.report, apply)?;
             let buf = IoBuf::heap(bytes, header.len());
             let done = self.executor.io(&file, IoOp::WriteDurable { offset, buf }).await;
-            done.result.map_err(|e| Error::io_at("write", file.path(), offset, e))?;
+            done.written().map_err(|e| Error::io_at("write", file.path(), offset, e))?;
             self.report.records_from_stage += u64::from(header.frames);
             end = header.end();
         }

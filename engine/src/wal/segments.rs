@@ -2,7 +2,8 @@
 //!
 //! Guards: a segment's header is durable before the first batch in it is written, and the segment before it is synced
 //! whole by then; so what a header calls its base was durable when the header was.
-//! Crash leaves: a spare under the next number without a valid header of that number (never begun), or begun and empty.
+//! Crash leaves: a file that was being made, under a name of its own; a spare under the next number without a valid header of that
+//! number (never begun), or begun and empty.
 //! Segments are written once with zeros and recycled, because a write into a block that was only reserved costs twice.
 
 use std::collections::VecDeque;
@@ -11,8 +12,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::stage::LogIdentity;
+use crate::canary::{Canary, planted};
 use crate::error::{Error, Result};
-use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, file_name};
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, file_name, unfinished_name};
 use crate::ids::{Life, Lsn};
 use crate::runtime::{AlignedBuf, BLOCK, Executor, File, Fs, IoBuf, IoOp, OpenMode};
 
@@ -91,6 +93,21 @@ impl Segment {
     }
 }
 
+/// Removes the names of a file that did not become a spare: after an error, or when its making is given up at a close.
+struct Unfinished<'a> {
+    fs: &'a dyn Fs,
+    paths: Vec<PathBuf>,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        for path in &self.paths {
+            // It may not exist; what stays the next opening finds or removes.
+            let _ = self.fs.remove_file(path);
+        }
+    }
+}
+
 /// Where one shard keeps its segments, and how large they become.
 #[derive(Clone)]
 pub struct SegmentDir {
@@ -124,38 +141,42 @@ impl SegmentDir {
 
     /// Make a new file of zeros under this number, with room for at least `batch_bytes`, its name durable. On an error
     /// nothing is left behind.
+    ///
+    /// It gets its name when it is whole: zeros that are still on their way when this is given up, at a close or by the end of the
+    /// process, then go into a file that the next opening removes, and not over what is written there by then.
     pub async fn make_spare(&self, executor: &Rc<dyn Executor>, sequence: u64, batch_bytes: u64) -> Result<Spare> {
-        let (sequence, path, file) = self.create_file(sequence)?;
+        let (sequence, unfinished, file) = self.create_file(sequence)?;
+        // What is wanted may end inside a batch that is still being built; files hold whole blocks.
+        let batch_bytes = batch_bytes.next_multiple_of(BLOCK as u64);
         let bytes = self.bytes_of(sequence).max(batch_bytes + SEGMENT_HEADER_LEN as u64);
-        let made = self.fill_spare(executor, file, &path, sequence, bytes).await;
-        if made.is_err() {
-            // The name may not exist; what is left of it is a spare that the next opening finds or removes.
-            let _ = self.fs.remove_file(&path);
-        }
-        made
+        let path = self.file_path(sequence);
+        let mut names = Unfinished { fs: &*self.fs, paths: vec![unfinished] };
+        self.fill(executor, file, &names.paths[0], bytes).await?;
+        names.paths.push(path);
+        let spare = self.name_spare(&names.paths[0], &names.paths[1], sequence, bytes)?;
+        names.paths.clear();
+        Ok(spare)
     }
 
-    /// A file that did not exist, under the first free number from `sequence` on; only one that this made may be removed again.
+    /// A file that did not exist, for the first free number from `sequence` on; only one that this made may be removed again.
     fn create_file(&self, mut sequence: u64) -> Result<(u64, PathBuf, Arc<dyn File>)> {
         loop {
-            let path = self.file_path(sequence);
-            match self.fs.open(&path, OpenMode::CreateNewDirect) {
-                Ok(file) => return Ok((sequence, path, file)),
-                // Left by an attempt that failed and could not be cleaned up; the next opening removes it.
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => sequence += 1,
-                Err(e) => return Err(Error::io("create", self.shown(&path), e)),
+            let (path, unfinished) = (self.file_path(sequence), self.path.join(unfinished_name(sequence)));
+            let taken = self.fs.exists(&path).map_err(|e| Error::io("look for", self.shown(&path), e))?;
+            if !taken {
+                match self.fs.open(&unfinished, OpenMode::CreateNewDirect) {
+                    Ok(file) => return Ok((sequence, unfinished, file)),
+                    Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                    Err(e) => return Err(Error::io("create", self.shown(&unfinished), e)),
+                }
             }
+            // Left by an attempt that failed and could not be cleaned up; the next opening removes it.
+            sequence += 1;
         }
     }
 
-    async fn fill_spare(
-        &self,
-        executor: &Rc<dyn Executor>,
-        file: Arc<dyn File>,
-        path: &Path,
-        sequence: u64,
-        bytes: u64,
-    ) -> Result<Spare> {
+    /// Zeros, durably.
+    async fn fill(&self, executor: &Rc<dyn Executor>, file: Arc<dyn File>, path: &Path, bytes: u64) -> Result<()> {
         let shown = self.shown(path);
         file.allocate(bytes).map_err(|e| Error::io("allocate", &shown, e))?;
         let mut zeros = AlignedBuf::zeroed(ZERO_STEP);
@@ -163,13 +184,23 @@ impl SegmentDir {
         while at < bytes {
             let len = usize::try_from(bytes - at).map_or(ZERO_STEP, |left| left.min(ZERO_STEP));
             let done = executor.io(&file, IoOp::Write { offset: at, buf: IoBuf::heap(zeros, len) }).await;
-            done.result.map_err(|e| Error::io_at("write zeros to", &shown, at, e))?;
-            zeros = done.buf.expect("a write gives its buffer back").into_heap();
+            let buf = done.written().map_err(|e| Error::io_at("write zeros to", &shown, at, e))?;
+            zeros = buf.into_heap();
             at += len as u64;
             executor.yield_now().await;
         }
-        executor.io(&file, IoOp::SyncData).await.result.map_err(|e| Error::io("sync", &shown, e))?;
-        self.fs.sync_dir(&self.path).map_err(|e| Error::io("sync directory of", &shown, e))?;
+        executor.io(&file, IoOp::SyncData).await.result.map(drop).map_err(|e| Error::io("sync", &shown, e))
+    }
+
+    /// Give a file of zeros its name.
+    fn name_spare(&self, from: &Path, to: &Path, sequence: u64, bytes: u64) -> Result<Spare> {
+        let shown = self.shown(to);
+        self.fs.rename(from, to).map_err(|e| Error::io("rename", self.shown(from), e))?;
+        if !planted(Canary::SkipDirectorySync) {
+            self.fs.sync_dir(&self.path).map_err(|e| Error::io("sync directory of", &shown, e))?;
+        }
+        // The handle still shows the old name in messages.
+        let file = self.fs.open(to, OpenMode::Direct).map_err(|e| Error::io("open", &shown, e))?;
         Ok(Spare { file, sequence, capacity: bytes - SEGMENT_HEADER_LEN as u64 })
     }
 

@@ -157,6 +157,11 @@ impl Sim {
         self.shared().lock().points.plan(Some((index, phase)));
     }
 
+    /// No longer die where [`Sim::crash_at`] said.
+    pub fn crash_nowhere(&self) {
+        self.shared().lock().points.plan(None);
+    }
+
     /// Crash points met so far in this life.
     pub fn crash_points(&self) -> u64 {
         self.shared().lock().points.count()

@@ -6,4 +6,4 @@ mod seeds;
 
 pub use deaths::{Death, Failure, REPLAY_VARIABLE};
 pub use enumerate::{Life, Plan, Summary, enumerate, replay};
-pub use seeds::{SEEDS_VARIABLE, SeedFailure, run_seeds, seeds_asked};
+pub use seeds::{SEEDS_VARIABLE, SeedFailure, parse_seeds, run_seeds, seeds_asked};

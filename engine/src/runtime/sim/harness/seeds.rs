@@ -23,7 +23,8 @@ pub fn seeds_asked(usual: Range<u64>) -> Range<u64> {
     parse_seeds(&text).unwrap_or_else(|| panic!("{SEEDS_VARIABLE}={text} is neither a seed nor a range like 0..100"))
 }
 
-fn parse_seeds(text: &str) -> Option<Range<u64>> {
+/// `100..2000`, or one.
+pub fn parse_seeds(text: &str) -> Option<Range<u64>> {
     match text.split_once("..") {
         Some((from, to)) => Some(from.trim().parse().ok()?..to.trim().parse().ok()?),
         None => text.trim().parse().ok().map(|seed: u64| seed..seed + 1),

@@ -1,0 +1,72 @@
+//! Mistakes that can be planted on purpose, so that the simulation can be shown to find each of them.
+//!
+//! Guards: without the feature `canaries`, which nothing but those tests turns on, [`planted`] is a constant and costs nothing.
+//! The choice is one per thread, because a simulation is one thread: many of them can run at once, each with its own mistake.
+
+/// One planted mistake; the names say what the engine then does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Canary {
+    /// A write that asked to be durable is answered when it is in memory.
+    AcknowledgeBeforeSync,
+    /// The name of a new segment is not made durable.
+    SkipDirectorySync,
+    /// A write of the log that moved fewer bytes than it was given counts as whole.
+    IgnoreShortWrite,
+    /// A sync that failed is tried once more, and believed.
+    RetryFailedSync,
+    /// Blocks behind a cut are left readable, and recovery takes batches of an earlier life for the log's next.
+    AcceptEarlierLife,
+    /// Recovery ends the log at damage below the durable mark as if nothing had been behind it.
+    StopAtDamage,
+    /// Recovery leaves out the last record of a log.
+    CutOneRecordEarly,
+    /// Recovery forgets when a value ceases to exist.
+    ForgetExpiry,
+    /// A read sees what is in memory, durable or not.
+    ServeNotDurable,
+}
+
+impl Canary {
+    pub const ALL: [Canary; 9] = [
+        Canary::AcknowledgeBeforeSync,
+        Canary::SkipDirectorySync,
+        Canary::IgnoreShortWrite,
+        Canary::RetryFailedSync,
+        Canary::AcceptEarlierLife,
+        Canary::StopAtDamage,
+        Canary::CutOneRecordEarly,
+        Canary::ForgetExpiry,
+        Canary::ServeNotDurable,
+    ];
+}
+
+/// Whether this mistake is to be made now.
+#[cfg(not(feature = "canaries"))]
+#[inline(always)]
+pub const fn planted(_: Canary) -> bool {
+    false
+}
+
+#[cfg(feature = "canaries")]
+pub use chosen::{plant, planted};
+
+#[cfg(feature = "canaries")]
+mod chosen {
+    use std::cell::Cell;
+
+    use super::Canary;
+
+    thread_local! {
+        static CHOSEN: Cell<Option<Canary>> = const { Cell::new(None) };
+    }
+
+    /// Plant a mistake in all engines that run in this thread from now on, or none.
+    pub fn plant(canary: Option<Canary>) {
+        CHOSEN.set(canary);
+    }
+
+    /// Whether this mistake is to be made now.
+    pub fn planted(canary: Canary) -> bool {
+        CHOSEN.get() == Some(canary)
+    }
+}

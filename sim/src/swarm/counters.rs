@@ -1,0 +1,76 @@
+//! Keys that all clients count up at once: no count is given twice, none goes back, and none that was answered is lost.
+
+use std::collections::BTreeSet;
+
+use corering_engine::Value;
+use corering_engine::runtime::sim::CrashKind;
+
+#[derive(Clone, Default, Debug)]
+pub struct Counter {
+    /// What the last opening found, or less if a crash may have taken some of it.
+    base: i64,
+    /// Increments tried since and not refused.
+    tried: i64,
+    floor: i64,
+    durable: i64,
+    answers: BTreeSet<i64>,
+}
+
+impl Counter {
+    /// An increment by one is about to be submitted; its answer will be above what is returned.
+    pub fn begin(&mut self) -> i64 {
+        self.tried += 1;
+        self.floor
+    }
+
+    pub fn refused(&mut self) {
+        self.tried -= 1;
+    }
+
+    pub fn answered(&mut self, count: i64, above: i64, at_sync: bool) -> Result<(), String> {
+        if !self.answers.insert(count) || count <= above || count > self.base + self.tried {
+            return Err(format!("an increment was answered {count}, asked for above {above}; {self:?}"));
+        }
+        self.floor = self.floor.max(count);
+        if at_sync {
+            self.durable = self.durable.max(count);
+        }
+        Ok(())
+    }
+
+    pub fn read(&mut self, found: Option<&Value>) -> Result<(), String> {
+        let count = count_of(found)?;
+        if !(self.floor..=self.base + self.tried).contains(&count) {
+            return Err(format!("a counter shows {count}; {self:?}"));
+        }
+        self.floor = count;
+        Ok(())
+    }
+
+    pub fn sync_begins(&self) -> i64 {
+        self.floor
+    }
+
+    pub fn synced(&mut self, floor: i64) {
+        self.durable = self.durable.max(floor);
+    }
+
+    pub fn died(&mut self, kind: CrashKind) {
+        if kind == CrashKind::Machine {
+            self.floor = self.durable;
+        }
+    }
+
+    /// As an opening found it.
+    pub fn recovered(&mut self, found: Option<&Value>) -> Result<(), String> {
+        self.read(found)?;
+        *self = Counter { base: self.floor, floor: self.floor, durable: self.floor, ..Counter::default() };
+        Ok(())
+    }
+}
+
+fn count_of(found: Option<&Value>) -> Result<i64, String> {
+    let Some(value) = found else { return Ok(0) };
+    let text = std::str::from_utf8(&value.bytes).map_err(|e| e.to_string())?;
+    text.parse().map_err(|e| format!("a counter holds {text:?}: {e}"))
+}

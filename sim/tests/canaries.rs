@@ -1,0 +1,50 @@
+//! Proof that the simulation can fail: mistakes planted in the engine, each of which its ordinary seeds must find.
+
+use corering_engine::canary::{Canary, plant};
+use corering_engine::runtime::sim::harness::run_seeds;
+use corering_sim::scenario;
+
+/// The seeds that `make test` runs anyway.
+const SEEDS: std::ops::Range<u64> = 0..500;
+
+/// The first seed that fails with the mistake planted, and what it says.
+fn find(canary: Canary) -> Option<(u64, String)> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let run = |seed| {
+        plant(Some(canary));
+        let ran = scenario::run_seed(&scenario::all(), seed);
+        plant(None);
+        ran
+    };
+    let (_, failures) = run_seeds(SEEDS, threads, 1, run, |_, _| ());
+    failures.into_iter().next().map(|failure| (failure.seed, failure.message))
+}
+
+macro_rules! found {
+    ($($test:ident: $canary:ident,)*) => {
+        $(#[test]
+        fn $test() {
+            match find(Canary::$canary) {
+                Some((seed, message)) => println!("found by seed {seed}: {message}"),
+                None => panic!("no seed of {SEEDS:?} finds it"),
+            }
+        })*
+
+        #[test]
+        fn every_mistake_has_its_test() {
+            assert_eq!(vec![$(Canary::$canary),*], Canary::ALL);
+        }
+    };
+}
+
+found! {
+    an_acknowledgement_before_the_sync_is_found: AcknowledgeBeforeSync,
+    a_directory_sync_that_is_left_out_is_found: SkipDirectorySync,
+    a_short_write_that_is_ignored_is_found: IgnoreShortWrite,
+    a_failed_sync_that_is_tried_again_is_found: RetryFailedSync,
+    a_frame_of_an_earlier_life_is_found: AcceptEarlierLife,
+    an_end_at_damage_in_the_middle_of_the_log_is_found: StopAtDamage,
+    a_log_cut_one_record_early_is_found: CutOneRecordEarly,
+    a_forgotten_expiry_is_found: ForgetExpiry,
+    a_read_of_what_is_not_durable_is_found: ServeNotDurable,
+}
