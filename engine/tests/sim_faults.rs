@@ -287,6 +287,37 @@ fn an_opening_does_not_believe_what_a_failed_sync_left() {
     assert!(for_seeds(0..112, an_opening_tried_again) > 10, "hardly any opening was refused");
 }
 
+/// A shard that stops while its memory is full refuses at once what waits for room there, and all that comes.
+fn stopped_when_full(seed: u64) -> Result<u64, String> {
+    let sim = machine(seed, Disk::new());
+    sim.set_faults(Faults::new([FaultRule::new("*/manifest", Fault::SyncError, When::Nth(5))]));
+    let host = sim.host();
+    let ran = sim.block_on(async move {
+        let options = Options { shards: Some(1), memtable_bytes: 64 << 10, inbox_len: 4, ..options() };
+        let engine = Engine::open_on(host, options).await.map_err(text)?;
+        let client = engine.client();
+        let options = WriteOptions { durability: Some(Durability::None), ..WriteOptions::default() };
+        let mut refused = 0;
+        for n in 0..400u64 {
+            match client.put(KS, &name(n), &value(n, 3_000), options).await {
+                Ok(_) | Err(Error::Busy { .. }) => {}
+                Err(Error::Poisoned(_)) => refused += 1,
+                Err(error) => return Err(format!("write {n}: {error}")),
+            }
+        }
+        std::mem::forget(engine);
+        Ok(refused)
+    });
+    let refused = ran.map_err(text)??;
+    sim.power_off();
+    Ok(refused)
+}
+
+#[test]
+fn a_shard_that_stopped_keeps_nobody_waiting_for_room() {
+    assert!(for_seeds(0..16, stopped_when_full) > 100, "no shard stopped");
+}
+
 fn bytes_used(sim: &Sim) -> u64 {
     sim.disk(|disk| disk.files().iter().map(|(_, len)| len).sum())
 }

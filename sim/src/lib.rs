@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 pub mod account;
+pub mod crashes;
 pub mod rot;
 pub mod scenario;
 mod support;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use corering_engine::runtime::sim::harness::{SeedFailure, run_seeds};
 
 use crate::account::Account;
-use crate::{rot, swarm};
+use crate::{crashes, rot, swarm};
 
 /// Something that runs a seed. With a replay (the seed, and for an enumeration the deaths) only that, printing every event.
 pub struct Scenario {
@@ -17,7 +17,7 @@ pub struct Scenario {
     pub run: fn(seed: u64, replay: Option<&str>) -> Result<Account, String>,
 }
 
-pub const ALL: [Scenario; 4] = [
+pub const ALL: [Scenario; 5] = [
     Scenario {
         name: "swarm",
         claim: "whatever is mixed, every answer agrees with the model, in every life",
@@ -25,6 +25,12 @@ pub const ALL: [Scenario; 4] = [
         run: swarm::run,
     },
     Scenario { name: "twice", claim: "a seed does the same whenever it is run", one_in: 20, run: twice },
+    Scenario {
+        name: "crashes",
+        claim: "a script survives dying at each of its points, and twice more in its recoveries",
+        one_in: 50,
+        run: crashes::of_seed,
+    },
     Scenario {
         name: "bits",
         claim: "every flipped bit of a closed database is harmless or refused by its place; 1000 seeds in a row flip all",

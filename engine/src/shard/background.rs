@@ -170,6 +170,8 @@ async fn checkpoint_once(tasks: &ShardTasks) -> Result<bool> {
 fn stop_if_final(handle: &ShardHandle, error: &Error) {
     if let Error::Io { op: "sync", .. } = error {
         handle.with_core(|core| core.poison(Stage::Checkpoint, error.to_string()));
+        // What waits in the inbox is refused now.
+        handle.pump.set();
     }
 }
 

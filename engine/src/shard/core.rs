@@ -166,12 +166,13 @@ impl ShardCore {
         std::mem::take(&mut self.outbox)
     }
 
-    /// Whether the next request may be executed. If not, it stays in the inbox until a flush or a checkpoint ends.
+    /// Whether the next request may be executed, or refused for good. If not, it stays in the inbox until a flush or a checkpoint
+    /// ends; a shard that stopped has none to come.
     pub fn accepts(&mut self) -> bool {
         if self.stalled.is_some() {
             self.retry_stalled();
         }
-        self.stalled.is_none() && !self.memory_is_full()
+        self.stalled.is_none() && (!self.memory_is_full() || self.refusal().is_some())
     }
 
     fn memory_is_full(&mut self) -> bool {

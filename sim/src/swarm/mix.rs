@@ -157,7 +157,7 @@ pub const FAULTS: [FaultRow; 24] = [
     row("table", "*.table", Fault::NameError, "the same"),
     row("table", "*.table", Fault::NoSpace, "the same"),
     row("table", "*.table", Fault::ReadError, "the same: it was not named yet; or the opening is refused"),
-    row("table directory", "*/tables", Fault::SyncDirError, "the same: no manifest names them"),
+    row("table directory", "*/tables", Fault::SyncDirError, "the shard stops; no manifest names them"),
     row("manifest", "*/manifest", Fault::WriteError, "the other copy stands; the checkpoint is tried again"),
     row("manifest", "*/manifest", Fault::ShortWrite, "the same"),
     row("manifest", "*/manifest", Fault::SyncError, "the shard stops"),

@@ -8,7 +8,7 @@ pub mod client;
 mod counters;
 mod damage;
 mod mix;
-mod model;
+pub mod model;
 mod watch;
 
 use std::cell::{Cell, RefCell};
