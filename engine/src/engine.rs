@@ -289,8 +289,9 @@ fn create_root(host: &Arc<dyn Host>, options: &Options) -> Result<(MirrorFile, S
     let io = |op, path: &Path, e| Error::io(op, fs.root().join(path), e);
     if !creation_was_interrupted(&fs)? {
         fs.open(mark, crate::runtime::OpenMode::CreateNew).map_err(|e| io("create", mark, e))?;
-        sync_dir(&fs, Path::new(""))?;
     }
+    // Also one that was found: whoever made it may have been killed before its name was durable.
+    sync_dir(&fs, Path::new(""))?;
     remove_strange_shards(&fs, 0)?;
     let home = Home {
         fs: Arc::clone(&fs),

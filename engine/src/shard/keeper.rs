@@ -36,6 +36,18 @@ struct State {
     manifest: Manifest,
     tables: Arc<TableSet>,
     serving: Option<Serving>,
+    /// The first failed sync. A checkpoint and a merge share a directory: what one of them was told is lost may be the other's
+    /// name too, and no later sync would say so.
+    failed_sync: Option<Error>,
+}
+
+impl State {
+    fn note<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        if let Err(error @ Error::Io { op: "sync", .. }) = &outcome {
+            self.failed_sync.get_or_insert_with(|| error.clone());
+        }
+        outcome
+    }
 }
 
 /// What merges need to know once the shard serves.
@@ -83,7 +95,7 @@ impl Keeper {
         }
         remove_unnamed_files(&home.fs, &paths, &manifest)?;
         let tables = Arc::new(open_tables(home, shard, &manifest)?);
-        let state = State { mirror: keeper_mirror, manifest, tables, serving: None };
+        let state = State { mirror: keeper_mirror, manifest, tables, serving: None, failed_sync: None };
         Ok(Keeper { state: RefCell::new(state), home: home.clone(), shard, paths })
     }
 
@@ -236,7 +248,8 @@ impl Keeper {
         };
         let metas = compaction::write_run(sources, target, retention).await?;
         if !metas.is_empty() {
-            sync_dir(&self.home.fs, &dir)?;
+            let synced = sync_dir(&self.home.fs, &dir);
+            self.state.borrow_mut().note(synced)?;
         }
         Ok(metas)
     }
@@ -246,12 +259,16 @@ impl Keeper {
         Ok(Run::new(tables.collect::<Result<_>>()?))
     }
 
-    /// Change manifest and tables together: on disk first, then in memory.
+    /// Change manifest and tables together: on disk first, then in memory. Not after a failed sync.
     fn change(&self, change: impl FnOnce(&mut Manifest, &TableSet) -> TableSet) -> Result<Arc<TableSet>> {
         let mut state = self.state.borrow_mut();
+        if let Some(error) = &state.failed_sync {
+            return Err(error.clone());
+        }
         let mut manifest = state.manifest.clone();
         let tables = Arc::new(change(&mut manifest, &state.tables));
-        state.mirror.save(&manifest.encode()?)?;
+        let saved = state.mirror.save(&manifest.encode()?);
+        state.note(saved)?;
         state.manifest = manifest;
         state.tables = Arc::clone(&tables);
         Ok(tables)
