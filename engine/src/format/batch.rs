@@ -124,12 +124,19 @@ pub struct Frames<'a> {
     bytes: &'a [u8],
     at: usize,
     lsn: Lsn,
-    life: Life,
+    /// The life that must have written them; `None` when all were found right before.
+    life: Option<Life>,
 }
 
 impl<'a> Frames<'a> {
     pub fn new(bytes: &'a [u8], lsn: Lsn, life: Life) -> Frames<'a> {
-        Frames { bytes, at: 0, lsn, life }
+        Frames { bytes, at: 0, lsn, life: Some(life) }
+    }
+
+    /// The frames of a batch whose [`body_is_right`].
+    pub fn of_right_batch(header: &BatchHeader, batch: &'a [u8]) -> Frames<'a> {
+        let bytes = &batch[BATCH_HEADER_LEN..BATCH_HEADER_LEN + header.payload_len as usize];
+        Frames { bytes, at: 0, lsn: header.lsn.advance(BATCH_HEADER_LEN as u64), life: None }
     }
 
     /// Bytes of right frames seen so far.
@@ -143,7 +150,11 @@ impl<'a> Iterator for Frames<'a> {
 
     fn next(&mut self) -> Option<(Lsn, &'a [u8])> {
         let lsn = self.lsn.advance(self.at as u64);
-        let payload = frame::decode(&self.bytes[self.at..], lsn, self.life)?;
+        let bytes = &self.bytes[self.at..];
+        let payload = match self.life {
+            Some(life) => frame::decode(bytes, lsn, life)?,
+            None => frame::decode_again(bytes)?,
+        };
         self.at += frame::frame_len(payload.len());
         Some((lsn, payload))
     }

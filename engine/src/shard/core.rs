@@ -20,7 +20,7 @@ use crate::ring::Ring;
 use crate::runtime::Clock;
 use crate::table::read_state::ReadState;
 use crate::table::table_set::TableSet;
-use crate::table::{MemWriter, Memtable, NewVersion, Order};
+use crate::table::{MemWriter, Memtable, NewVersion, Order, insert_all};
 use crate::txn::timestamps::Timestamps;
 use crate::value::WriteOp;
 use crate::wal::flush::FlushError;
@@ -305,9 +305,7 @@ impl ShardCore {
             commit = timestamps.draw(in_flight);
             record::encode(out, commit, ops.clone());
         })?;
-        for op in ops {
-            self.memory.insert(op.keyspace, op.key, NewVersion { ts: commit, op: op.change });
-        }
+        insert_all(&mut self.memory, ops.map(|op| (op.keyspace, op.key, NewVersion { ts: commit, op: op.change })));
         self.counters.writes += 1;
         self.counters.write_bytes += len as u64;
         let need = match level {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::segments::{Segment, SegmentDir, SegmentSet, Spare};
 use super::stage::{StagedBatch, find_slots};
-use super::walk::{Known, LogReport, Walked, Walker, replay};
+use super::walk::{Apply, Known, LogReport, Walked, Walker, replay};
 use crate::error::{Error, Result};
 use crate::format::batch::{BATCH_HEADER_LEN, BatchHeader};
 use crate::format::segment::SEGMENT_HEADER_LEN;
@@ -23,14 +23,14 @@ pub struct Recovered {
     pub report: LogReport,
 }
 
-/// Replay the log from `known.from`, calling `apply` with the position and payload of each record in order; then remove what must
+/// Replay the log from `known.from`, calling `apply` with the records of each batch in order; then remove what must
 /// not be read again, and write what only the stage holds.
 pub async fn recover(
     executor: &Rc<dyn Executor>,
     dir: &SegmentDir,
     known: Known,
     stage: &[u8],
-    apply: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
+    apply: &mut Apply<'_>,
 ) -> Result<Recovered> {
     let mut repair = Repair { executor, dir, known, report: LogReport::default() };
     let walked = Walker { executor, dir, known }.walk(apply).await?;
@@ -120,7 +120,7 @@ impl Repair<'_> {
         mut end: Lsn,
         mut exact_end: Option<Lsn>,
         stage: &[u8],
-        apply: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
+        apply: &mut Apply<'_>,
     ) -> Result<Lsn> {
         for staged in find_slots(stage, self.dir.id, self.known.life) {
             if !staged.follows(end, exact_end) {
@@ -143,7 +143,7 @@ impl Repair<'_> {
                 segments.sealed.push_back(old);
             }
             let (file, offset) = (Arc::clone(&segments.active.file), segments.active.file_offset(end));
-            replay(self.dir, &segments.active, &header, &bytes, Lsn::ZERO, &mut self.report, apply)?;
+            replay(self.dir, &segments.active, &header, &bytes, &mut self.report, apply)?;
             let buf = IoBuf::heap(bytes, header.len());
             let done = self.executor.io(&file, IoOp::WriteDurable { offset, buf }).await;
             done.result.map_err(|e| Error::io_at("write", file.path(), offset, e))?;
