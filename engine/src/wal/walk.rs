@@ -15,8 +15,8 @@ use crate::ids::{Life, Lsn};
 use crate::runtime::{AlignedBuf, BLOCK, Executor, File, IoBuf, IoDone, IoOp, LocalFuture, OpenMode};
 
 /// Bytes of one read while a log is replayed.
-const READ_STEP: usize = 1 << 20;
-/// Reads under way at once, also while what came before them is replayed.
+const READ_STEP: usize = 256 << 10;
+/// Reads under way at once, also while what came before them is replayed. Together they fit into a core's own cache.
 const READ_DEPTH: usize = 4;
 
 /// What recovery did with one shard's log.
@@ -126,6 +126,8 @@ struct Reading {
     under_way: VecDeque<(u64, LocalFuture<'static, IoDone>)>,
     /// Up to where reads were asked for.
     asked: usize,
+    /// Buffers of reads that are done, for the next ones.
+    free: Vec<IoBuf>,
 }
 
 pub struct Walker<'a> {
@@ -137,7 +139,7 @@ pub struct Walker<'a> {
 impl Reading {
     fn new(segment: Segment, from: Lsn) -> Reading {
         let skipped = from.bytes_since(segment.base) as usize;
-        Reading { segment, bytes: Vec::new(), skipped, under_way: VecDeque::new(), asked: skipped }
+        Reading { segment, bytes: Vec::new(), skipped, under_way: VecDeque::new(), asked: skipped, free: Vec::new() }
     }
 
     /// The part of what was read that begins at `position`.
@@ -324,13 +326,10 @@ impl Walker<'_> {
         Ok(Listed { live, spares, stumps })
     }
 
-    fn start_read(&self, file: &Arc<dyn File>, offset: u64, len: usize) -> LocalFuture<'static, IoDone> {
-        self.executor.io(file, IoOp::Read { offset, buf: IoBuf::heap(AlignedBuf::zeroed(len), len) })
-    }
-
     /// Read `len` bytes (whole blocks) at `offset`. Short at the end of the file.
     async fn read(&self, file: &Arc<dyn File>, offset: u64, len: usize) -> Result<Vec<u8>> {
-        let done = self.start_read(file, offset, len).await;
+        let buf = IoBuf::heap(AlignedBuf::zeroed(len), len);
+        let done = self.executor.io(file, IoOp::Read { offset, buf }).await;
         let n = done.result.map_err(|e| Error::io_at("read", file.path(), offset, e))?;
         Ok(done.buf.expect("a read gives its buffer back")[..n].to_vec())
     }
@@ -351,7 +350,10 @@ impl Walker<'_> {
             while reading.under_way.len() < READ_DEPTH && reading.asked < capacity {
                 let step = READ_STEP.min(capacity - reading.asked);
                 let offset = SEGMENT_HEADER_LEN as u64 + reading.asked as u64;
-                reading.under_way.push_back((offset, self.start_read(file, offset, step)));
+                let fits = |buf: &IoBuf| buf.len() == step;
+                let buf = reading.free.pop().filter(fits);
+                let buf = buf.unwrap_or_else(|| IoBuf::heap(AlignedBuf::zeroed(step), step));
+                reading.under_way.push_back((offset, self.executor.io(file, IoOp::Read { offset, buf })));
                 reading.asked += step;
             }
             let Some((offset, read)) = reading.under_way.pop_front() else { break };
@@ -363,6 +365,7 @@ impl Walker<'_> {
                 let early = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the file ends before its length");
                 return Err(Error::io_at("read", file.path(), offset + n as u64, early));
             }
+            reading.free.push(buf);
         }
         Ok(())
     }
