@@ -105,10 +105,12 @@ pub fn decode_header(bytes: &[u8]) -> HeaderAt {
     if bytes[MAGIC] != MAGIC_BYTES
         || bytes[VERSION] != [VERSION_NOW]
         || crc32fast::hash(&bytes[CRC.end..]) != fixed_u32(bytes, CRC)
+        || !is_zero(&bytes[VERSION.end..SHARD.start])
+        || !is_zero(&bytes[FRAMES.end..])
     {
         return HeaderAt::Unreadable;
     }
-    HeaderAt::Valid(BatchHeader {
+    let header = BatchHeader {
         db_id: fixed_u64(bytes, DB_ID),
         shard: ShardId(fixed_u16(bytes, SHARD)),
         life: Life(fixed_u64(bytes, LIFE)),
@@ -116,7 +118,8 @@ pub fn decode_header(bytes: &[u8]) -> HeaderAt {
         durable: Lsn(fixed_u64(bytes, DURABLE)),
         payload_len: fixed_u32(bytes, PAYLOAD_LEN),
         frames: fixed_u32(bytes, FRAMES),
-    })
+    };
+    if header.lsn.max(header.durable) > Lsn::LIMIT { HeaderAt::Unreadable } else { HeaderAt::Valid(header) }
 }
 
 /// The frames of a run of bytes that begins at `lsn`, as long as they are whole and right.
@@ -206,6 +209,25 @@ mod tests {
         assert_eq!(out[24..48], [9, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0]);
         assert_eq!(out[48..], [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(decode_header(&out), HeaderAt::Valid(header()));
+    }
+
+    /// Positions that no log reaches would overflow the sums that are made with them.
+    #[test]
+    fn what_no_writer_writes_is_unreadable_whatever_its_checksum() {
+        let mut bytes = [0; BATCH_HEADER_LEN];
+        for far in [Lsn(u64::MAX), Lsn(Lsn::LIMIT.0 + 1)] {
+            for header in [BatchHeader { lsn: far, ..header() }, BatchHeader { durable: far, ..header() }] {
+                header.encode(&mut bytes);
+                assert_eq!(decode_header(&bytes), HeaderAt::Unreadable);
+            }
+        }
+        for reserved in (VERSION.end..SHARD.start).chain(FRAMES.end..BATCH_HEADER_LEN) {
+            header().encode(&mut bytes);
+            bytes[reserved] = 1;
+            let crc = crc32fast::hash(&bytes[CRC.end..]);
+            bytes[CRC].copy_from_slice(&crc.to_le_bytes());
+            assert_eq!(decode_header(&bytes), HeaderAt::Unreadable, "byte {reserved}");
+        }
     }
 
     #[test]
