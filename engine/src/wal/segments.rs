@@ -126,7 +126,8 @@ impl SegmentDir {
     /// nothing is left behind.
     pub async fn make_spare(&self, executor: &Rc<dyn Executor>, sequence: u64, batch_bytes: u64) -> Result<Spare> {
         let (sequence, path, file) = self.create_file(sequence)?;
-        let bytes = self.bytes_of(sequence).max(batch_bytes + SEGMENT_HEADER_LEN as u64);
+        let wanted = (batch_bytes + SEGMENT_HEADER_LEN as u64).next_multiple_of(BLOCK as u64);
+        let bytes = self.bytes_of(sequence).max(wanted);
         let made = self.fill_spare(executor, file, &path, sequence, bytes).await;
         if made.is_err() {
             // The name may not exist; what is left of it is a spare that the next opening finds or removes.
