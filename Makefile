@@ -20,4 +20,4 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
--include mk/install.mk
+-include mk/install.mk mk/fuzz.mk

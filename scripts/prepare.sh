@@ -23,6 +23,9 @@ has_sanitizers() {
     return "$status"
 }
 
+# Where a plain user's PATH does not look.
+has_mkfs() { PATH=$PATH:/usr/sbin:/sbin command -v mkfs.ext4 > /dev/null 2>&1; }
+
 # A check, Debian's package, what it is for.
 needs() {
     cat << 'NEEDS'
@@ -35,6 +38,7 @@ has_program pkg-config   |pkg-config     |the test of the installed pkg-config f
 has_program valgrind     |valgrind       |the C programs under valgrind
 has_program redis-cli    |redis-tools    |the README's commands
 has_program redis-server |redis-server   |the comparison of replies with Redis
+has_mkfs                 |e2fsprogs      |the tests on full and failing disks, where they may mount one
 has_program "$python"    |python3        |the Python binding and its tests
 has_venv                 |python3-venv   |the environment in which the Python wheel is tested
 has_python_header        |python3-dev    |the C side of the Python binding

@@ -1,10 +1,10 @@
 //! A flag that one task waits for and anybody sets.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use atomic_waker::AtomicWaker;
+use super::sync::{AtomicBool, AtomicWaker};
 
 /// Set by many, awaited by one task. A set before the wait is not lost; several sets are one.
 #[derive(Default)]

@@ -21,6 +21,7 @@ pub mod reshard;
 pub mod ring;
 pub mod runtime;
 pub mod shard;
+mod sync;
 pub mod table;
 pub mod txn;
 pub mod value;

@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 
-use parking_lot::Mutex;
-
-use crate::event::Event;
+use super::event::Event;
+use super::sync::Mutex;
 
 pub struct Mailbox<T> {
     letters: Mutex<VecDeque<T>>,

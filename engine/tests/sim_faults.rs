@@ -36,7 +36,7 @@ fn options() -> Options {
     Options { shards: Some(2), segment_bytes: 64 << 10, memtable_bytes: 1 << 20, ..Options::default() }
 }
 
-/// Segments large enough that a part of the last one is kept for deletes when the disk is full.
+/// Segments that hold many of the values written here.
 fn roomy() -> Options {
     Options { segment_bytes: 1 << 20, memtable_bytes: 8 << 20, ..options() }
 }
@@ -331,7 +331,9 @@ fn a_full_disk(seed: u64) -> Result<u64, String> {
     let ran = sim.block_on({
         let (sim, model) = (sim.clone(), Rc::clone(&model));
         async move {
-            let engine = Engine::open_on(host, roomy()).await.map_err(text)?;
+            // Half of the smallest segment holds seven deletes that are synced one by one.
+            let (options, deletes) = if seed.is_multiple_of(3) { (options(), KEYS / 2) } else { (roomy(), KEYS) };
+            let engine = Engine::open_on(host, options).await.map_err(text)?;
             let outcome = async {
                 fill(&engine, &model).await?;
                 sim.set_capacity(Some(bytes_used(&sim)));
@@ -347,7 +349,7 @@ fn a_full_disk(seed: u64) -> Result<u64, String> {
                     return Err("the disk never became full".into());
                 }
                 verify_strictly(&engine, &model)?;
-                for key in 0..KEYS {
+                for key in 0..deletes {
                     write(&engine, &model, key, None, 0).await.map_err(|e| format!("deleting: {e}"))?;
                 }
                 verify_strictly(&engine, &model)?;
@@ -380,6 +382,96 @@ fn a_full_disk(seed: u64) -> Result<u64, String> {
 #[test]
 fn a_full_disk_refuses_puts_lets_deletes_pass_and_goes_on_when_there_is_room() {
     assert!(for_seeds(0..12, a_full_disk) > 0);
+}
+
+/// What the background needs and cannot have: puts are refused with the reason, and nothing else waits.
+fn a_blocked_background(seed: u64) -> Result<u64, String> {
+    let sim = machine(seed, Disk::new());
+    let (host, model) = (sim.host(), Model::default());
+    let executor = sim.executor("timer");
+    let (files, fault) = [
+        ("*.table", Fault::NoSpace),
+        ("*.table", Fault::WriteError),
+        ("*.table", Fault::NameError),
+        ("*.seg", Fault::NameError),
+    ][(seed % 4) as usize];
+    let ran = sim.block_on({
+        let (sim, model) = (sim.clone(), Rc::clone(&model));
+        async move {
+            let small = Options { memtable_bytes: 64 << 10, segment_bytes: 256 << 10, ..options() };
+            let engine = Engine::open_on(host, small).await.map_err(text)?;
+            let outcome = async {
+                fill(&engine, &model).await?;
+                sim.set_faults(Faults::new([FaultRule::new(files, fault, When::From(0))]));
+                let mut refused = 0;
+                for n in 0..400 {
+                    match write(&engine, &model, n % KEYS, Some(1_000 + n), 5_000).await {
+                        Ok(()) => {}
+                        Err(error @ Error::NoSpace { .. }) if fault == Fault::NoSpace && error.is_retryable() => {
+                            refused += 1;
+                        }
+                        Err(error @ Error::Io { .. }) if fault != Fault::NoSpace && !error.may_have_committed() => {
+                            refused += 1;
+                        }
+                        Err(error) => return Err(format!("write {n}: {error}")),
+                    }
+                }
+                if refused == 0 {
+                    return Err("nothing was refused".into());
+                }
+                verify_strictly(&engine, &model)?;
+                for key in 0..KEYS {
+                    write(&engine, &model, key, None, 0).await.map_err(|e| format!("deleting: {e}"))?;
+                }
+                verify_strictly(&engine, &model)?;
+                sim.set_faults(Faults::default());
+                executor.sleep(Duration::from_secs(5)).await;
+                for key in 0..KEYS {
+                    let put = write(&engine, &model, key, Some(5_000 + key), 3_000).await;
+                    put.map_err(|e| format!("after it was mended: {e}"))?;
+                }
+                engine.checkpoint_async().await.map_err(text)?;
+                verify_strictly(&engine, &model)?;
+                Ok(refused)
+            };
+            let outcome = outcome.await;
+            let closed = engine.close_async().await.map_err(|e| format!("closing: {e}"));
+            outcome.and_then(|refused| closed.map(|()| refused))
+        }
+    });
+    let refused = ran.map_err(|stop| format!("{files} {fault:?}: {stop}"))??;
+    sim.crash(CrashKind::Machine);
+    sim.block_on(verify_reopened(&sim.host(), &model)).map_err(text)??;
+    sim.power_off();
+    Ok(refused)
+}
+
+#[test]
+fn where_tables_or_segments_cannot_be_made_puts_are_refused_and_deletes_and_reads_pass() {
+    assert!(for_seeds(0..16, a_blocked_background) > 0);
+}
+
+/// A value larger than the spare segment, on a full disk, is refused and keeps nobody else waiting.
+#[test]
+fn a_value_that_no_segment_can_hold_is_refused_on_a_full_disk() {
+    let sim = machine(5, Disk::new());
+    let (host, model) = (sim.host(), Model::default());
+    sim.block_on({
+        let (sim, model) = (sim.clone(), Rc::clone(&model));
+        async move {
+            let engine = open(&host).await.unwrap();
+            fill(&engine, &model).await.unwrap();
+            sim.set_capacity(Some(bytes_used(&sim)));
+            let refused = write(&engine, &model, 1, Some(9), 200_000).await;
+            assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+            write(&engine, &model, 1, None, 0).await.unwrap();
+            write(&engine, &model, 2, Some(10), 100).await.unwrap();
+            verify_strictly(&engine, &model).unwrap();
+            engine.close_async().await.unwrap();
+        }
+    })
+    .unwrap();
+    sim.power_off();
 }
 
 /// What cannot be read keeps the database closed, with the file's name, and nothing is lost by that.

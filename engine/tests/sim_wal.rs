@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
+use corering_engine::format::batch::Frames;
 use corering_engine::mirror::MirrorFile;
 use corering_engine::runtime::sim::harness::{Life, Plan, Summary, enumerate, run_seeds, seeds_asked};
 use corering_engine::runtime::sim::{CrashKind, Rng, SimConfig};
@@ -85,11 +86,13 @@ async fn open(life: &Life<Model>) -> Result<Open, String> {
     let known = Known { from, durable_floor: from, life: corering_engine::Life(root.life) };
     let mut records = root.before;
     let mut wrong = None;
-    let mut apply = |_: Lsn, payload: &[u8]| {
-        if payload.get(..8) != Some(&records.to_le_bytes()[..]) {
-            wrong.get_or_insert(records);
+    let mut apply = |frames: Frames<'_>| {
+        for (_, payload) in frames {
+            if payload.get(..8) != Some(&records.to_le_bytes()[..]) {
+                wrong.get_or_insert(records);
+            }
+            records += 1;
         }
-        records += 1;
         Ok(())
     };
     let recovered = recover(&life.executor, &dir, known, &stage, &mut apply).await.map_err(text)?;

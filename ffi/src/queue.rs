@@ -294,8 +294,9 @@ pub unsafe extern "C" fn corering_queue_reap(
     count: *mut usize,
 ) -> corering_status {
     guarded!(|c| {
-        let count = c.out(count).required("count")?;
+        let count = c.out(count);
         let outs = c.outs("results", results, capacity)?;
+        let count = count.required("count")?;
         let queue = using::<Queue, _>(queue)?;
         let mut reaped = 0;
         while reaped < outs.len()

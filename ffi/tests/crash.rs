@@ -36,6 +36,19 @@ fn write_and_kill(program: &Path, dir: &Path, level: &str, round: u32) -> Vec<u8
     acknowledged
 }
 
+/// Starts the writer and kills it while it opens, recovers or has just begun to write; what it may have acknowledged is not asked for.
+fn die_while_opening(program: &Path, dir: &Path, level: &str, round: u32) {
+    let mut child = Command::new(program)
+        .args(["write".as_ref(), dir.as_os_str(), level.as_ref(), format!("opening{round}").as_ref()])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the writer can be started");
+    std::thread::sleep(Duration::from_millis(u64::from(round) * 7 % 40));
+    assert!(child.try_wait().expect("it can be asked").is_none(), "the writer ended by itself");
+    child.kill().expect("SIGKILL");
+    child.wait().expect("it has ended");
+}
+
 fn check(program: &Path, dir: &Path, acknowledged: &[u8], what: &str) {
     let mut child = Command::new(program)
         .arg("check")
@@ -65,6 +78,7 @@ fn kill_in_a_loop(source: &str, level: &str) {
         while acknowledged.last().is_some_and(|byte| *byte != b'\n') {
             acknowledged.pop();
         }
+        die_while_opening(&program, &data, level, round);
         // Every second time the next writer itself recovers from the kill, without a clean close in between.
         if round % 2 == 1 || round + 1 == rounds() {
             check(&program, &data, &acknowledged, &format!("{source} at {level}, after round {round}"));

@@ -1,12 +1,12 @@
-//! The programs of bindings/c and bindings/cpp, compiled and run against this build: every function, every misuse (plain,
-//! under AddressSanitizer, under valgrind), the examples.
+//! The programs of bindings/c and bindings/cpp, compiled and run against this build: every function, every misuse (plain and
+//! under AddressSanitizer), the examples. `matrix.rs` runs the matrix of all functions.
 
 mod support;
 
 use std::path::Path;
 use std::process::Command;
 
-use support::{compile, expect_success, workplace};
+use support::{address_sanitizer, compile, expect_success, workplace};
 
 fn run(program: &Path, dir: &Path) {
     let output = Command::new(program).arg(dir).current_dir(dir).output().expect("the program can be started");
@@ -55,17 +55,7 @@ fn every_misuse_gets_a_status() {
 #[test]
 fn every_misuse_gets_a_status_under_address_sanitizer() {
     let dir = workplace("misuse-asan");
-    let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"];
-    let program = compile("c/tests/misuse.c", &flags, dir.path());
-    // The C library itself loses what is registered with it at the very end of a thread, where one test makes calls.
-    let suppressions = dir.path().join("suppressions");
-    std::fs::write(&suppressions, "leak:__cxa_thread_atexit_impl\n").expect("the file can be written");
-    let output = Command::new(&program)
-        .arg(dir.path())
-        .env("ASAN_OPTIONS", "detect_leaks=1")
-        .env("LSAN_OPTIONS", format!("suppressions={}:print_suppressions=0", suppressions.display()))
-        .output()
-        .expect("the program can be started");
+    let output = address_sanitizer("c/tests/misuse.c", dir.path()).output().expect("the program can be started");
     expect_success("misuse under AddressSanitizer", &output);
 }
 

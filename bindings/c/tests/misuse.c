@@ -1,8 +1,8 @@
 /*
  * The misuse matrix: every function that takes a handle, with every handle that it must refuse; every pointer and length
  * that can be seen to be wrong; handles used after their database; closing with calls and operations under way; fork.
- * Each row must answer with the status written here, and the process must live. Run plain, under AddressSanitizer and
- * under valgrind. Usage: misuse DIR
+ * Each row must answer with the status written here, and the process must live. Run plain and under
+ * AddressSanitizer. Usage: misuse DIR
  */
 #include "check.h"
 

@@ -36,7 +36,7 @@ async fn receive(server: &ShardServer, connection: &Connection, session: &mut Se
     let held = buffer.len();
     let free = buffer.capacity() - held;
     connection.info.set_buffers(held, free, 0, buffer.capacity() + session.output().capacity());
-    connection.enter(Phase::Receiving, server.shared.monotonic_ms());
+    connection.enter(Phase::Receiving, server.now_ms());
     if server.shared.is_stopping() || connection.info.is_killed() {
         return false;
     }

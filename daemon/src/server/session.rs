@@ -418,7 +418,7 @@ impl Session {
             stats.output_bytes.add(ready.len() as u64);
         }
         self.info().set_buffers(0, 0, ready.len(), ready.capacity() + self.output.capacity());
-        self.connection.enter(Phase::Sending { bytes: ready.len() as u64 }, self.monotonic_ms());
+        self.connection.enter(Phase::Sending { bytes: ready.len() as u64 }, self.server.now_ms());
         let buffer = if ready.len() <= SEND_BYTES_MAX {
             let (sent, buffer) = self.connection.stream.send_all(ready).await;
             self.gone |= sent.is_err();

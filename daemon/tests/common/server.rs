@@ -46,9 +46,15 @@ impl Server {
     }
 
     pub fn try_start_in(dir: &Path, flags: &[&str]) -> Result<Server, (ExitStatus, String)> {
-        let port_file = dir.with_extension("port");
+        Server::start_logging(dir, dir.parent().expect("a directory for data lies in another"), flags)
+    }
+
+    /// With the log and the port's file in `beside`.
+    pub fn start_logging(dir: &Path, beside: &Path, flags: &[&str]) -> Result<Server, (ExitStatus, String)> {
+        let name = beside.join(dir.file_name().expect("a directory for data has a name"));
+        let port_file = name.with_extension("port");
         let _ = std::fs::remove_file(&port_file);
-        let log = dir.with_extension("log");
+        let log = name.with_extension("log");
         let log_file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_corering"))
             .arg("serve")

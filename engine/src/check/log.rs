@@ -37,8 +37,10 @@ pub async fn check(place: &Place<'_>, found: &mut ShardCheck, out: &mut Findings
     let headers_are_whole = check_headers(place, &dir, &listed, out);
     let mut records = Records { place, last: place.manifest.max_ts, wrong: Vec::new(), more: 0 };
     let walked = walker
-        .walk(&mut |lsn, payload| {
-            records.look(lsn, payload);
+        .walk(&mut |frames| {
+            for (lsn, payload) in frames {
+                records.look(lsn, payload);
+            }
             Ok(())
         })
         .await;

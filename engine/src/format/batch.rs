@@ -105,10 +105,12 @@ pub fn decode_header(bytes: &[u8]) -> HeaderAt {
     if bytes[MAGIC] != MAGIC_BYTES
         || bytes[VERSION] != [VERSION_NOW]
         || crc32fast::hash(&bytes[CRC.end..]) != fixed_u32(bytes, CRC)
+        || !is_zero(&bytes[VERSION.end..SHARD.start])
+        || !is_zero(&bytes[FRAMES.end..])
     {
         return HeaderAt::Unreadable;
     }
-    HeaderAt::Valid(BatchHeader {
+    let header = BatchHeader {
         db_id: fixed_u64(bytes, DB_ID),
         shard: ShardId(fixed_u16(bytes, SHARD)),
         life: Life(fixed_u64(bytes, LIFE)),
@@ -116,7 +118,8 @@ pub fn decode_header(bytes: &[u8]) -> HeaderAt {
         durable: Lsn(fixed_u64(bytes, DURABLE)),
         payload_len: fixed_u32(bytes, PAYLOAD_LEN),
         frames: fixed_u32(bytes, FRAMES),
-    })
+    };
+    if header.lsn.max(header.durable) > Lsn::LIMIT { HeaderAt::Unreadable } else { HeaderAt::Valid(header) }
 }
 
 /// The frames of a run of bytes that begins at `lsn`, as long as they are whole and right.
@@ -124,12 +127,29 @@ pub struct Frames<'a> {
     bytes: &'a [u8],
     at: usize,
     lsn: Lsn,
-    life: Life,
+    /// The life that must have written them; `None` when all were found right before.
+    life: Option<Life>,
 }
 
 impl<'a> Frames<'a> {
     pub fn new(bytes: &'a [u8], lsn: Lsn, life: Life) -> Frames<'a> {
-        Frames { bytes, at: 0, lsn, life }
+        Frames { bytes, at: 0, lsn, life: Some(life) }
+    }
+
+    /// The frames of a batch whose [`body_is_right`].
+    pub fn of_right_batch(header: &BatchHeader, batch: &'a [u8]) -> Frames<'a> {
+        let bytes = &batch[BATCH_HEADER_LEN..BATCH_HEADER_LEN + header.payload_len as usize];
+        Frames::of_right_bytes(header.lsn.advance(BATCH_HEADER_LEN as u64), bytes)
+    }
+
+    /// Frames that were all found whole and right before, the first at `lsn`.
+    pub fn of_right_bytes(lsn: Lsn, bytes: &'a [u8]) -> Frames<'a> {
+        Frames { bytes, at: 0, lsn, life: None }
+    }
+
+    /// Where the first frame lies, and the bytes of all.
+    pub fn whole(&self) -> (Lsn, &'a [u8]) {
+        (self.lsn, self.bytes)
     }
 
     /// Bytes of right frames seen so far.
@@ -143,7 +163,11 @@ impl<'a> Iterator for Frames<'a> {
 
     fn next(&mut self) -> Option<(Lsn, &'a [u8])> {
         let lsn = self.lsn.advance(self.at as u64);
-        let payload = frame::decode(&self.bytes[self.at..], lsn, self.life)?;
+        let bytes = &self.bytes[self.at..];
+        let payload = match self.life {
+            Some(life) => frame::decode(bytes, lsn, life)?,
+            None => frame::decode_again(bytes)?,
+        };
         self.at += frame::frame_len(payload.len());
         Some((lsn, payload))
     }
@@ -195,6 +219,25 @@ mod tests {
         assert_eq!(out[24..48], [9, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0]);
         assert_eq!(out[48..], [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(decode_header(&out), HeaderAt::Valid(header()));
+    }
+
+    /// Positions that no log reaches would overflow the sums that are made with them.
+    #[test]
+    fn what_no_writer_writes_is_unreadable_whatever_its_checksum() {
+        let mut bytes = [0; BATCH_HEADER_LEN];
+        for far in [Lsn(u64::MAX), Lsn(Lsn::LIMIT.0 + 1)] {
+            for header in [BatchHeader { lsn: far, ..header() }, BatchHeader { durable: far, ..header() }] {
+                header.encode(&mut bytes);
+                assert_eq!(decode_header(&bytes), HeaderAt::Unreadable);
+            }
+        }
+        for reserved in (VERSION.end..SHARD.start).chain(FRAMES.end..BATCH_HEADER_LEN) {
+            header().encode(&mut bytes);
+            bytes[reserved] = 1;
+            let crc = crc32fast::hash(&bytes[CRC.end..]);
+            bytes[CRC].copy_from_slice(&crc.to_le_bytes());
+            assert_eq!(decode_header(&bytes), HeaderAt::Unreadable, "byte {reserved}");
+        }
     }
 
     #[test]

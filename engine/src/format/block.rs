@@ -411,15 +411,21 @@ impl<'a> BlockRef<'a> {
         Damage::new(HEADER_LEN, format!("entry {i} of {} does not fit its block", self.count()))
     }
 
-    /// Checks what reads take on trust: entries are in order and have their tags, lie one behind the other and leave no
-    /// gap.
+    /// Checks what reads take on trust: entries are in order and have their tags, lie one behind the other, leave no gap,
+    /// and are written as the builder writes them.
     pub fn verify_entries(&self) -> Result<(), Damage> {
         let mut end = self.entries_at;
         let mut previous: Option<(Keyspace, &[u8], CommitTs)> = None;
+        let mut head = Vec::with_capacity(E_LEN + EXPIRY_LEN);
         for i in 0..self.count() {
             let broken = || self.broken_entry(i);
             let (start, _) = self.head(i).ok_or_else(broken)?;
             let entry = self.entry(i).ok_or_else(broken)?;
+            head.clear();
+            entry.encode_head(&mut head);
+            if self.bytes.get(start..start + head.len()) != Some(&head[..]) {
+                return Err(Damage::new(start, format!("entry {i} sets bytes that should be zero")));
+            }
             if start != end {
                 return Err(Damage::new(start, format!("entry {i} begins here, the one before ended at {end}")));
             }

@@ -160,7 +160,10 @@ impl Footer {
         let index = part(INDEX_AT, INDEX_LEN, "index")?;
         let bloom = part(BLOOM_AT, BLOOM_LEN, "filter")?;
         let data_len = number(DATA_LEN);
-        if data_len > index.start || index.end > bloom.start || bloom.end > file_len.saturating_sub(FOOTER_LEN as u64) {
+        if data_len > index.start
+            || index.end > bloom.start
+            || file_len.checked_sub(FOOTER_LEN as u64).is_none_or(|room| bloom.end > room)
+        {
             return Err(damaged(DATA_LEN.start, format!("parts overlap: data {data_len}, {index:?}, {bloom:?}")));
         }
         let bound = |len: Range<usize>, keyspace: Range<usize>, at: Range<usize>| {
@@ -180,7 +183,7 @@ impl Footer {
             lower: bound(LOWER_LEN, LOWER_KS, LOWER)?,
             upper: bound(UPPER_LEN, UPPER_KS, UPPER)?,
         };
-        Ok(Footer {
+        let footer = Footer {
             db_id: number(DB),
             shard: ShardId(small(SHARD)),
             blocks: middle(BLOCKS),
@@ -188,7 +191,12 @@ impl Footer {
             index,
             bloom,
             meta,
-        })
+        };
+        // All fields were read, so what differs stands where zeroes belong.
+        match footer.encode().iter().zip(bytes).position(|(expected, found)| expected != found) {
+            Some(at) => Err(damaged(at, "a byte that should be zero is not".into())),
+            None => Ok(footer),
+        }
     }
 }
 

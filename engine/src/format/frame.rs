@@ -44,14 +44,16 @@ pub fn finish(out: &mut [u8], payload_len: usize, lsn: Lsn, life: Life) {
 
 /// The payload of the frame at the start of `bytes`, if there is a whole and right one.
 pub fn decode(bytes: &[u8], lsn: Lsn, life: Life) -> Option<&[u8]> {
+    let payload = decode_again(bytes)?;
+    (checksum(lsn, life, payload) == fixed_u32(bytes, CRC)).then_some(payload)
+}
+
+/// As [`decode`] for a frame that was found right before: its checksum is not computed again.
+pub fn decode_again(bytes: &[u8]) -> Option<&[u8]> {
     let header = bytes.get(..FRAME_HEADER_LEN)?;
     let len = fixed_u32(header, LEN) as usize;
     // An empty record does not exist; refusing it keeps zeroed bytes from being looked at further.
-    if len == 0 {
-        return None;
-    }
-    let payload = bytes.get(FRAME_HEADER_LEN..FRAME_HEADER_LEN.checked_add(len)?)?;
-    (checksum(lsn, life, payload) == fixed_u32(header, CRC)).then_some(payload)
+    bytes.get(FRAME_HEADER_LEN..FRAME_HEADER_LEN.checked_add(len)?).filter(|payload| !payload.is_empty())
 }
 
 #[cfg(test)]

@@ -228,6 +228,9 @@ impl Manifest {
         if u16_at(head, ZERO) != Some(0) {
             return Err(Damage::new(ZERO.start, "a byte that should be zero is not"));
         }
+        if Lsn(number(REPLAY)) > Lsn::LIMIT {
+            return Err(Damage::new(REPLAY.start, format!("log position {}, which no log reaches", number(REPLAY))));
+        }
         let run_count = u32_at(head, RUNS).expect("taken whole");
         let mut runs = Vec::new();
         for _ in 0..run_count {

@@ -10,12 +10,13 @@
 //! ```
 //!
 //! Types beyond `WRITE` are for transactions, locks and queues to come; a reader that meets one it does not know
-//! refuses the log rather than skip it.
+//! refuses the log rather than skip it. So it does with a byte that should be zero and is not; a delete's kind, value and
+//! expiry are such bytes.
 
 use std::ops::Range;
 
 use super::block::Op;
-use super::le::{Reader, fixed_u16, fixed_u32, fixed_u64};
+use super::le::{Reader, fixed_u16, fixed_u32, fixed_u64, is_zero};
 use crate::ids::{CommitTs, Expiry, Keyspace, Kind};
 
 const TYPE: Range<usize> = 0..1;
@@ -103,6 +104,8 @@ pub enum BadRecord {
     TooShort,
     UnknownType(u8),
     UnknownOp(u8),
+    /// A byte that this version leaves zero is not.
+    Reserved,
     TrailingBytes,
 }
 
@@ -114,6 +117,9 @@ impl std::fmt::Display for BadRecord {
             BadRecord::UnknownOp(op) => {
                 write!(f, "a record holds the unknown operation {op}; a newer version wrote it")
             }
+            BadRecord::Reserved => {
+                f.write_str("a record sets bytes that this version does not know; a newer version wrote it")
+            }
             BadRecord::TrailingBytes => f.write_str("a record has bytes behind its last operation"),
         }
     }
@@ -124,6 +130,9 @@ impl<'a> RecordRef<'a> {
         let header = payload.get(..RECORD_HEADER_LEN).ok_or(BadRecord::TooShort)?;
         if header[TYPE][0] != TYPE_WRITE {
             return Err(BadRecord::UnknownType(header[TYPE][0]));
+        }
+        if !is_zero(&header[TYPE.end..OP_COUNT.start]) {
+            return Err(BadRecord::Reserved);
         }
         Ok(RecordRef {
             commit_ts: CommitTs(fixed_u64(header, COMMIT_TS)),
@@ -142,7 +151,8 @@ impl<'a> RecordRef<'a> {
             let value = rest.take(fixed_u32(header, VALUE_LEN) as usize, "a value").map_err(short)?;
             let change = match header[CODE][0] {
                 OP_PUT => Op::Put { value, kind: Kind(header[KIND][0]), expiry: Expiry(fixed_u64(header, EXPIRY)) },
-                OP_DELETE => Op::Delete,
+                OP_DELETE if header[KIND][0] == 0 && value.is_empty() && is_zero(&header[EXPIRY]) => Op::Delete,
+                OP_DELETE => return Err(BadRecord::Reserved),
                 other => return Err(BadRecord::UnknownOp(other)),
             };
             each(OpRef { keyspace: Keyspace(fixed_u16(header, KEYSPACE)), key, change });

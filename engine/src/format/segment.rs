@@ -71,6 +71,8 @@ pub fn decode(bytes: &[u8]) -> SegmentAt {
     if bytes[MAGIC] != MAGIC_BYTES
         || fixed_u16(bytes, VERSION) != VERSION_NOW
         || crc32fast::hash(&bytes[CRC.end..]) != fixed_u32(bytes, CRC)
+        || !is_zero(&bytes[LIFE.end..])
+        || Lsn(fixed_u64(bytes, BASE_LSN)) > Lsn::LIMIT
     {
         return SegmentAt::Unreadable;
     }

@@ -137,10 +137,17 @@ impl<'a> IndexRef<'a> {
                 ),
             ));
         }
+        let mut end = HEADER_LEN;
         for i in 0..index.count {
-            if index.entry(i).is_none() {
+            let (_, (_, key, _)) = index.entry(i).ok_or_else(|| index.broken_entry(i))?;
+            // One behind the other, so that no entry can pass for two.
+            if index.entry_at(i) != Some(end) {
                 return Err(index.broken_entry(i));
             }
+            end += E_LEN + key.len();
+        }
+        if end != index.entries_end {
+            return Err(Damage::new(end, "bytes behind the last index entry"));
         }
         Ok(index)
     }
@@ -158,17 +165,22 @@ impl<'a> IndexRef<'a> {
 
     /// Place and last version of block `i`.
     pub fn entry(&self, i: usize) -> Option<IndexEntry<'a>> {
-        if i >= self.count {
-            return None;
-        }
-        let at = self.entries_end + i * OFFSET_LEN;
-        let start = HEADER_LEN.checked_add(u32_at(self.bytes, at..at + OFFSET_LEN)? as usize)?;
+        let start = self.entry_at(i)?;
         let head = self.bytes.get(start..start.checked_add(E_LEN)?)?;
         let key_at = start + E_LEN;
         let key_end = key_at.checked_add(u32_at(head, E_KEY_LEN)? as usize)?;
         let key = self.bytes.get(..self.entries_end)?.get(key_at..key_end)?;
         let place = BlockPlace { at: u64_at(head, E_BLOCK)?, len: u32_at(head, E_BLOCK_LEN)? };
         Some((place, (Keyspace(u16_at(head, E_KEYSPACE)?), key, CommitTs(u64_at(head, E_TS)?))))
+    }
+
+    /// Where entry `i` begins.
+    fn entry_at(&self, i: usize) -> Option<usize> {
+        if i >= self.count {
+            return None;
+        }
+        let at = self.entries_end + i * OFFSET_LEN;
+        HEADER_LEN.checked_add(u32_at(self.bytes, at..at + OFFSET_LEN)? as usize)
     }
 
     /// The first block of `among` whose last version is not before `(keyspace, key, ts)`; its end if there is none.

@@ -195,7 +195,7 @@ pub trait Executor {
     fn durable_way(&self, len: usize) -> DurableWay;
 }
 
-/// The two ways of making a batch durable; which is better depends on device and load (MACHINE facts in docs/perf.md).
+/// The two ways of making a batch durable; which is better depends on device and load (docs/perf.md).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DurableWay {
     /// [`File::write_durable_blocking`] in the shard's own thread.

@@ -86,9 +86,14 @@ pub async fn flusher(tasks: Rc<ShardTasks>) {
     }
 }
 
+/// Attempts at a spare or a checkpoint that fail with anything but a full disk before writes are refused: they need not see a
+/// failure that passes.
+const ATTEMPTS: u32 = 3;
+
 /// The only one that makes, renames or removes segment files while the shard serves.
 pub async fn spare_keeper(tasks: Rc<ShardTasks>) {
     let handle = &tasks.handle;
+    let mut failures = 0;
     loop {
         let wanted = handle.with_core(|core| core.log().spare_wanted());
         let too_many = tasks.retired.borrow().len() > RETIRED_MAX;
@@ -104,14 +109,19 @@ pub async fn spare_keeper(tasks: Rc<ShardTasks>) {
             (Some((sequence, bytes)), None) => dir.make_spare(&tasks.executor, sequence, bytes).await.map(Some),
         };
         match made {
-            Ok(Some(spare)) => install_spare(&tasks, spare),
+            Ok(Some(spare)) => {
+                failures = 0;
+                install_spare(&tasks, spare);
+            }
             // A file that was no longer wanted is gone.
             Ok(None) => {}
             Err(error) => {
-                let full = error.is_no_space();
+                failures += 1;
                 tracing::warn!(shard = handle.view.id.0, %error, "cannot prepare a log segment; will try again");
-                handle.with_core(|core| core.log_mut().no_space = full);
-                handle.pump.set();
+                if error.is_no_space() || failures >= ATTEMPTS {
+                    handle.with_core(|core| core.log_mut().cannot_make_spare(error));
+                    handle.pump.set();
+                }
                 tasks.executor.sleep(RETRY).await;
             }
         }
@@ -132,14 +142,23 @@ fn install_spare(tasks: &ShardTasks, spare: Spare) {
 
 pub async fn checkpointer(tasks: Rc<ShardTasks>) {
     let handle = &tasks.handle;
+    let mut failures = 0;
     loop {
         match checkpoint_once(&tasks).await {
-            Ok(true) => handle.merge.set(),
+            Ok(true) => {
+                failures = 0;
+                handle.merge.set();
+            }
             Ok(false) => handle.checkpoint.wait().await,
             Err(Error::Poisoned(_)) => handle.checkpoint.wait().await,
             Err(error) => {
                 tracing::warn!(shard = handle.view.id.0, %error, "a checkpoint failed; will try again");
                 handle.with_core(|core| core.checkpoint_failed(&error));
+                failures += 1;
+                if error.is_no_space() || failures >= ATTEMPTS {
+                    handle.with_core(|core| core.cannot_write_tables(error));
+                    handle.pump.set();
+                }
                 tasks.executor.sleep(RETRY).await;
             }
         }

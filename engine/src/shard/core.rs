@@ -21,7 +21,7 @@ use crate::ring::Ring;
 use crate::runtime::Clock;
 use crate::table::read_state::ReadState;
 use crate::table::table_set::TableSet;
-use crate::table::{MemWriter, Memtable, NewVersion, Order};
+use crate::table::{MemWriter, Memtable, NewVersion, Order, insert_all};
 use crate::txn::timestamps::Timestamps;
 use crate::value::WriteOp;
 use crate::wal::flush::FlushError;
@@ -52,6 +52,13 @@ struct Stalled {
     writes: std::collections::BTreeMap<(Keyspace, Vec<u8>), TxWrite>,
     level: Durability,
     reply: Reply,
+}
+
+/// Why a write was not done.
+enum Unwritten {
+    /// It has to wait for a flush, a segment or a checkpoint.
+    Later,
+    Never(Error),
 }
 
 /// A memtable that waits for its checkpoint.
@@ -90,6 +97,8 @@ pub struct ShardCore {
     waiters: VecDeque<Waiter>,
     stalled: Option<Stalled>,
     checkpoint_waiters: Vec<(Lsn, Reply)>,
+    /// Why the last checkpoints failed; none once one succeeds.
+    no_tables: Option<Error>,
     outbox: Outbox,
     order: Order,
     closing: bool,
@@ -139,6 +148,7 @@ impl ShardCore {
             waiters: VecDeque::new(),
             stalled: None,
             checkpoint_waiters: Vec::new(),
+            no_tables: None,
             outbox: Outbox::default(),
             order: Order::Deferred,
             closing: false,
@@ -172,7 +182,10 @@ impl ShardCore {
         if self.stalled.is_some() {
             self.retry_stalled();
         }
-        self.stalled.is_none() && (!self.memory_is_full() || self.refusal().is_some())
+        // While tables cannot be written, or once the shard has stopped, waiting would have no end: each request is executed, and
+        // refused if it needs room.
+        let no_wait = self.no_tables.is_some() || self.refusal().is_some();
+        self.stalled.is_none() && (!self.memory_is_full() || no_wait)
     }
 
     fn memory_is_full(&mut self) -> bool {
@@ -241,15 +254,14 @@ impl ShardCore {
     fn commit(&mut self, step: Stalled) {
         match self.write(ops(&step.writes), step.level) {
             Ok((commit, need)) => self.wait(need, Some(commit), step.reply),
-            Err(Refused::Full) => {
+            Err(Unwritten::Later) => {
                 self.counters.stalls += 1;
                 self.stalled = Some(step);
                 self.outbox.kick_background = true;
                 self.outbox.kick_flusher = true;
             }
-            Err(Refused::NoSpace) => {
-                let path = self.log.dir().shown(&self.log.dir().path);
-                self.outbox.replies.push((step.reply, Err(Error::NoSpace { path })));
+            Err(Unwritten::Never(error)) => {
+                self.outbox.replies.push((step.reply, Err(error)));
                 self.outbox.kick_background = true;
             }
         }
@@ -280,15 +292,37 @@ impl ShardCore {
                 self.wait(need, Some(commit), reply());
                 Ok(())
             }
-            Err(Refused::Full) => {
+            Err(Unwritten::Later) => {
                 self.outbox.kick_background = true;
                 self.outbox.kick_flusher = true;
                 Err(None)
             }
-            Err(Refused::NoSpace) => {
+            Err(Unwritten::Never(error)) => {
                 self.outbox.kick_background = true;
-                Err(Some(Error::NoSpace { path: self.log.dir().shown(&self.log.dir().path) }))
+                Err(Some(error))
             }
+        }
+    }
+
+    /// Whether memory takes a write while tables cannot be written. Deletes may use twice what is set, because they make room.
+    fn check_memory(&self, room: Room) -> std::result::Result<(), Unwritten> {
+        let Some(why) = &self.no_tables else { return Ok(()) };
+        let bytes_max = match room {
+            Room::Ordinary => self.memtable_bytes,
+            Room::Reserve => self.memtable_bytes.saturating_mul(2),
+        };
+        if self.sealed.len() < SEALED_MAX || self.memory.bytes() < bytes_max {
+            return Ok(());
+        }
+        Err(Unwritten::Never(self.shown_to_writers(why)))
+    }
+
+    /// A failure of the background as the answer to a write: nothing was done.
+    fn shown_to_writers(&self, why: &Error) -> Error {
+        if why.is_no_space() {
+            Error::NoSpace { path: self.log.dir().shown(&self.log.dir().path) }
+        } else {
+            why.clone()
         }
     }
 
@@ -297,19 +331,22 @@ impl ShardCore {
         &mut self,
         ops: impl Iterator<Item = OpRef<'a>> + Clone,
         level: Durability,
-    ) -> std::result::Result<(CommitTs, Need), Refused> {
+    ) -> std::result::Result<(CommitTs, Need), Unwritten> {
         let frees = ops.clone().all(|op| matches!(op.change, Op::Delete));
         let room = if frees { Room::Reserve } else { Room::Ordinary };
+        self.check_memory(room)?;
         let len = record::encoded_len(ops.clone());
         let (timestamps, in_flight) = (&self.timestamps, &self.view.in_flight);
         let mut commit = CommitTs::ZERO;
         let appended = self.log.append(len, room, |out| {
             commit = timestamps.draw(in_flight);
             record::encode(out, commit, ops.clone());
+        });
+        let appended = appended.map_err(|refused| match (refused, self.log.no_spare()) {
+            (Refused::NoSegment, Some(why)) => Unwritten::Never(self.shown_to_writers(why)),
+            (Refused::NoSegment, None) | (Refused::Full, _) => Unwritten::Later,
         })?;
-        for op in ops {
-            self.memory.insert(op.keyspace, op.key, NewVersion { ts: commit, op: op.change });
-        }
+        insert_all(&mut self.memory, ops.map(|op| (op.keyspace, op.key, NewVersion { ts: commit, op: op.change })));
         self.counters.writes += 1;
         self.counters.write_bytes += len as u64;
         let need = match level {
@@ -482,6 +519,7 @@ impl ShardCore {
     pub fn checkpointed(&mut self, count: usize, end: Lsn, tables: Arc<TableSet>) -> Vec<Segment> {
         self.sealed.drain(..count);
         self.tables = tables;
+        self.no_tables = None;
         self.publish();
         self.counters.checkpoints += 1;
         let sealed = &self.sealed;
@@ -497,6 +535,11 @@ impl ShardCore {
         for (_, reply) in self.checkpoint_waiters.drain(..) {
             self.outbox.replies.push((reply, Err(error.clone())));
         }
+    }
+
+    /// Checkpoints do not succeed any more: until one does, who needs room in memory is refused instead of waiting for it.
+    pub fn cannot_write_tables(&mut self, why: Error) {
+        self.no_tables = Some(why);
     }
 
     /// A merge replaced some tables.

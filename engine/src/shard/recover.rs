@@ -12,14 +12,15 @@ use super::core::SealedMemtable;
 use super::keeper::Keeper;
 use crate::canary::{Canary, planted};
 use crate::error::{Error, Result};
+use crate::format::batch::Frames;
 use crate::format::block::Op;
-use crate::format::record::RecordRef;
+use crate::format::record::{BadRecord, RecordRef};
 use crate::ids::Life;
 use crate::ids::{CommitTs, Expiry, Lsn, ShardId};
 use crate::options::Options;
 use crate::ring::Ring;
 use crate::runtime::{Clock, Executor, Fs, OpenMode};
-use crate::table::{MemWriter, NewVersion, Order};
+use crate::table::{Inserts, MemWriter, NewVersion, Order};
 use crate::wal::{Known, LogIdentity, LogReport, Recovered, SegmentDir, recover};
 
 /// The directory of one shard.
@@ -55,6 +56,9 @@ impl ShardPaths {
         }
     }
 }
+
+/// A long replay tells how far it is each time it has taken so many records.
+const PROGRESS_RECORDS: u64 = 1 << 20;
 
 /// What opening one shard found and did.
 #[derive(Clone, Debug, Default)]
@@ -175,7 +179,7 @@ pub async fn recover_shard(
     };
     let from = keeper.replay_from();
     let known = Known { from, durable_floor: from, life: home.life };
-    let recovered = recover(&executor, &log_dir, known, &stage, &mut |lsn, payload| replay.apply(lsn, payload)).await?;
+    let recovered = recover(&executor, &log_dir, known, &stage, &mut |frames| replay.apply(frames)).await?;
     let end = recovered.end;
     if !replay.full.is_empty() {
         // One memtable was not enough: all of them end where the log does, so that a checkpoint of them may trim it there.
@@ -215,21 +219,24 @@ struct Replay {
 }
 
 impl Replay {
-    fn apply(&mut self, lsn: Lsn, payload: &[u8]) -> Result<()> {
-        // The walker knows the file; it puts the place in.
-        let bad = |what: crate::format::record::BadRecord| Error::corrupt("", 0, what.to_string());
-        let record = RecordRef::decode(payload).map_err(bad)?;
-        let memory = &mut self.memory;
-        record
-            .for_each(|op| {
-                let op_kept = if planted(Canary::ForgetExpiry) { without_expiry(op.change) } else { op.change };
-                memory.insert(op.keyspace, op.key, NewVersion { ts: record.commit_ts, op: op_kept });
-            })
-            .map_err(bad)?;
-        self.max_commit = self.max_commit.max(record.commit_ts);
-        self.records += 1;
-        if self.records.is_multiple_of(1 << 20) {
-            tracing::info!(shard = self.shard.0, records = self.records, lsn = lsn.0, "replaying the log");
+    fn apply(&mut self, frames: Frames<'_>) -> std::result::Result<(), (Lsn, BadRecord)> {
+        let before = self.records;
+        let mut inserts = Inserts::new(&mut self.memory);
+        for (lsn, payload) in frames {
+            let bad = |what| (lsn, what);
+            let record = RecordRef::decode(payload).map_err(bad)?;
+            record
+                .for_each(|op| {
+                    let change = if planted(Canary::ForgetExpiry) { without_expiry(op.change) } else { op.change };
+                    inserts.push(op.keyspace, op.key, NewVersion { ts: record.commit_ts, op: change });
+                })
+                .map_err(bad)?;
+            self.max_commit = self.max_commit.max(record.commit_ts);
+            self.records += 1;
+        }
+        inserts.finish();
+        if before / PROGRESS_RECORDS < self.records / PROGRESS_RECORDS {
+            tracing::info!(shard = self.shard.0, records = self.records, "replaying the log");
         }
         if self.memory.bytes() >= self.memtable_bytes {
             let full = std::mem::replace(&mut self.memory, MemWriter::new(Order::Deferred, self.hash_seed));

@@ -1,4 +1,4 @@
-//! What this room's work costs, in the shape of the peers' table in docs/perf.md: a million keys of 16 bytes, values of 100.
+//! What this room's work costs, a million keys of 16 bytes, values of 100.
 //!
 //! Run: `cargo test --release -p corering-engine table::measure -- --ignored --nocapture --test-threads=1`
 

@@ -179,8 +179,24 @@ impl MemWriter {
 
     /// Adds a version, not older than the newest of its key. Of two with one commit, the later one counts.
     pub fn insert(&mut self, keyspace: Keyspace, key: &[u8], version: NewVersion<'_>) {
+        self.insert_hashed(self.table.hash(keyspace, key), keyspace, key, version);
+    }
+
+    /// The key's hash, having asked for the place of the index where its insertion will begin.
+    pub(super) fn prefetch_slot(&self, keyspace: Keyspace, key: &[u8]) -> u64 {
+        let hash = self.table.hash(keyspace, key);
+        self.table.index.prefetch_slot(&self.table.arena, hash);
+        hash
+    }
+
+    /// The second step: ask for the key itself, if it is there.
+    pub(super) fn prefetch_node(&self, hash: u64) {
+        self.table.index.prefetch_node(&self.table.arena, hash);
+    }
+
+    /// As `insert`, with the hash that [`MemWriter::prefetch_slot`] gave for this key.
+    pub(super) fn insert_hashed(&mut self, hash: u64, keyspace: Keyspace, key: &[u8], version: NewVersion<'_>) {
         let table = &*self.table;
-        let hash = table.hash(keyspace, key);
         // Before the version can be seen, so that a reader who sees it also knows that the memtable has it.
         if version.ts < table.min_ts() {
             table.min_ts.store(version.ts.0, Ordering::Release);

@@ -8,6 +8,7 @@ pub mod compaction;
 mod fence;
 pub mod file;
 mod hash_index;
+pub mod inserts;
 #[cfg(test)]
 mod measure;
 pub mod mem_cursor;
@@ -32,6 +33,7 @@ pub mod writer;
 use crate::ids::CommitTs;
 use crate::value::ValueRef;
 
+pub use inserts::{Inserts, insert_all};
 pub use mem_cursor::MemCursor;
 pub use memtable::{MemWriter, Memtable, Order};
 pub use node::NewVersion;

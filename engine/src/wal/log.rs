@@ -13,12 +13,15 @@ use std::sync::Arc;
 use super::marks::Watermarks;
 use super::segments::{Segment, SegmentDir, SegmentSet, Spare};
 use super::stage::{LogIdentity, SLOT_BATCH_AT, begin_slot};
+use crate::error::Error;
 use crate::format::batch::{BATCH_HEADER_LEN, BatchHeader, batch_len};
 use crate::format::frame::{self, FRAME_HEADER_LEN, frame_len};
 use crate::ids::{Life, Lsn};
 use crate::runtime::buffer::Backing;
 use crate::runtime::{AlignedBuf, File, IoBuf, SlotBuf};
 
+/// Half of the last segment is kept for writes that make room, at most so much: a thousand deletes, each synced alone.
+const KEPT_BYTES_MAX: u64 = 4 << 20;
 /// Large batches built outside the stage that may wait to be written.
 const HEAP_BATCHES_MAX: usize = 2;
 
@@ -42,8 +45,8 @@ struct Sealed {
 pub enum Refused {
     /// Batches wait to be written; try after the next flush.
     Full,
-    /// No segment has room, and the disk has none for another.
-    NoSpace,
+    /// No segment has room, and another cannot be made: [`Log::no_spare`] says why.
+    NoSegment,
 }
 
 /// What an append asks of the space that is left.
@@ -118,8 +121,8 @@ pub struct Log {
     sync_due_ns: Option<u64>,
     /// Everything appended must be written at this time.
     write_due_ns: Option<u64>,
-    /// The disk had no room for the last spare.
-    pub no_space: bool,
+    /// Why there is no further spare, after the last attempts to make one failed.
+    no_spare: Option<Error>,
     /// A spare must hold at least this many bytes of batches.
     spare_bytes_wanted: u64,
 }
@@ -143,7 +146,7 @@ impl Log {
             want_durable: Lsn::ZERO,
             sync_due_ns: None,
             write_due_ns: None,
-            no_space: false,
+            no_spare: None,
             spare_bytes_wanted: 0,
         }
     }
@@ -252,33 +255,33 @@ impl Log {
         self.marks.appended()
     }
 
-    /// Whether segments have room for everything that waits and `len` more bytes, at their worst padding.
+    /// Whether segments have room for everything that waits and `len` more bytes, at their worst padding. The end of the last
+    /// segment there is is left to those that make room: others wait until it is known whether there will be one.
     fn check_room(&mut self, len: usize, room: Room) -> Result<(), Refused> {
         let slot_bytes = self.slot_bytes();
         // The batch being built may grow to a whole slot; a large record is a batch of its own.
         let reach = batch_len(len).max(slot_bytes) as u64 + slot_bytes as u64;
         let worst_end = self.marks.appended().advance(reach);
-        if worst_end <= self.segments.active.end() {
+        let kept = |capacity: u64| match room {
+            Room::Ordinary => (capacity / 2).min(KEPT_BYTES_MAX),
+            Room::Reserve => 0,
+        };
+        let active = &self.segments.active;
+        let kept_here = if self.segments.spare.is_none() { kept(active.capacity) } else { 0 };
+        if worst_end.advance(kept_here) <= active.end() {
             return Ok(());
         }
+        // All that waits may have to go into the spare.
         let waiting = worst_end.bytes_since(self.marks.written());
-        match &self.segments.spare {
-            Some(spare) if spare.capacity >= waiting => Ok(()),
-            Some(_) => {
-                self.spare_bytes_wanted = self.spare_bytes_wanted.max(waiting);
-                Err(Refused::Full)
-            }
-            None => {
-                self.spare_bytes_wanted = self.spare_bytes_wanted.max(waiting);
-                let tight_end = self.marks.appended().advance(batch_len(len) as u64 + batch_len(0) as u64);
-                if self.no_space && room == Room::Reserve && tight_end <= self.segments.active.end() {
-                    Ok(())
-                } else if self.no_space {
-                    Err(Refused::NoSpace)
-                } else {
-                    Err(Refused::Full)
-                }
-            }
+        if self.segments.spare.as_ref().is_some_and(|spare| waiting + kept(spare.capacity) <= spare.capacity) {
+            return Ok(());
+        }
+        self.spare_bytes_wanted = self.spare_bytes_wanted.max(waiting + waiting.min(KEPT_BYTES_MAX));
+        let tight_end = self.marks.appended().advance(batch_len(len) as u64 + batch_len(0) as u64);
+        match (&self.no_spare, room) {
+            (None, _) => Err(Refused::Full),
+            (Some(_), Room::Reserve) if tight_end <= active.end() => Ok(()),
+            (Some(_), Room::Reserve | Room::Ordinary) => Err(Refused::NoSegment),
         }
     }
 
@@ -431,9 +434,19 @@ impl Log {
         spare.or(self.rolling).unwrap_or(self.segments.active.sequence)
     }
 
+    /// The last attempts to make a spare failed; until one succeeds, writes are refused where they would need it.
+    pub fn cannot_make_spare(&mut self, why: Error) {
+        self.no_spare = Some(why);
+    }
+
+    /// Why writes are refused with [`Refused::NoSegment`].
+    pub fn no_spare(&self) -> Option<&Error> {
+        self.no_spare.as_ref()
+    }
+
     /// Put a spare in place; gives back the one that was too small, to be removed.
     pub fn set_spare(&mut self, spare: Spare) -> Option<Spare> {
-        self.no_space = false;
+        self.no_spare = None;
         if spare.capacity >= self.spare_bytes_wanted {
             self.spare_bytes_wanted = 0;
         }

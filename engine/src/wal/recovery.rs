@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use super::segments::{Segment, SegmentDir, SegmentSet, Spare};
 use super::stage::{StagedBatch, find_slots};
-use super::walk::{Known, LogReport, Piece, Walked, Walker, replay};
+use super::walk::{Apply, Known, LogReport, Piece, Walked, Walker, replay};
 use crate::canary::{Canary, planted};
 use crate::error::{Error, Result};
-use crate::format::batch::{BATCH_HEADER_LEN, BatchHeader};
+use crate::format::batch::{BATCH_HEADER_LEN, BatchHeader, Frames};
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::ids::Lsn;
 use crate::runtime::{AlignedBuf, BLOCK, Executor, File, IoBuf, IoOp};
@@ -25,22 +25,23 @@ pub struct Recovered {
     pub report: LogReport,
 }
 
-/// Replay the log from `known.from`, calling `apply` with the position and payload of each record in order; then remove what must
+/// Replay the log from `known.from`, calling `apply` with the records of each batch in order; then remove what must
 /// not be read again, and write what only the stage holds.
 pub async fn recover(
     executor: &Rc<dyn Executor>,
     dir: &SegmentDir,
     known: Known,
     stage: &[u8],
-    apply: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
+    apply: &mut Apply<'_>,
 ) -> Result<Recovered> {
-    let mut held_back = None;
-    let apply: &mut dyn FnMut(Lsn, &[u8]) -> Result<()> = &mut |lsn, payload: &[u8]| {
+    let mut held_back: Option<(Lsn, Vec<u8>)> = None;
+    let apply: &mut Apply<'_> = &mut |frames: Frames<'_>| {
         if !planted(Canary::CutOneRecordEarly) {
-            return apply(lsn, payload);
+            return apply(frames);
         }
-        let before = held_back.replace((lsn, payload.to_vec()));
-        before.map_or(Ok(()), |(lsn, payload)| apply(lsn, &payload))
+        let (lsn, bytes) = frames.whole();
+        let before = held_back.replace((lsn, bytes.to_vec()));
+        before.map_or(Ok(()), |(lsn, bytes)| apply(Frames::of_right_bytes(lsn, &bytes)))
     };
     let mut repair = Repair { executor, dir, known, report: LogReport::default() };
     let walker = Walker { executor, dir, known };
@@ -150,7 +151,7 @@ impl Repair<'_> {
         mut end: Lsn,
         mut exact_end: Option<Lsn>,
         stage: &[u8],
-        apply: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
+        apply: &mut Apply<'_>,
     ) -> Result<Lsn> {
         for staged in find_slots(stage, self.dir.id, self.known.life) {
             if !staged.follows(end, exact_end) {
@@ -173,7 +174,7 @@ impl Repair<'_> {
                 segments.sealed.push_back(old);
             }
             let (file, offset) = (Arc::clone(&segments.active.file), segments.active.file_offset(end));
-            replay(self.dir, &segments.active, &header, &bytes, Lsn::ZERO, &mut self.report, apply)?;
+            replay(self.dir, &segments.active, &header, &bytes, &mut self.report, apply)?;
             let buf = IoBuf::heap(bytes, header.len());
             let done = self.executor.io(&file, IoOp::WriteDurable { offset, buf }).await;
             done.written().map_err(|e| Error::io_at("write", file.path(), offset, e))?;

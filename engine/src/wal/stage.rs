@@ -110,13 +110,15 @@ pub fn find_slots(stage: &[u8], id: LogIdentity, life: Life) -> Vec<StagedBatch>
         {
             continue;
         }
-        let lsn = Lsn(fixed_u64(header, LSN));
+        let (lsn, previous) = (Lsn(fixed_u64(header, LSN)), Lsn(fixed_u64(header, PREVIOUS)));
+        if lsn.max(previous) > Lsn::LIMIT {
+            continue;
+        }
         let Some(bytes) = stage.get(at + SLOT_BATCH_AT + BATCH_HEADER_LEN..) else { continue };
         let mut frames = Frames::new(bytes, lsn.advance(BATCH_HEADER_LEN as u64), life);
         let count = frames.by_ref().count() as u32;
         if count > 0 {
             let payload = bytes[..frames.consumed()].to_vec();
-            let previous = Lsn(fixed_u64(header, PREVIOUS));
             found.push(StagedBatch { life, lsn, previous, frames: count, payload });
         }
     }
@@ -155,6 +157,16 @@ mod tests {
         assert_eq!(found[0].previous, Lsn(8000));
         assert_eq!(find_slots(&stage, ID, Life(5)), []);
         assert_eq!(find_slots(&stage, LogIdentity { db_id: 78, ..ID }, Life(4)), []);
+    }
+
+    #[test]
+    fn positions_that_no_log_reaches_are_no_slots() {
+        for (lsn, previous) in [(Lsn(u64::MAX), Lsn(0)), (Lsn(8192), Lsn(u64::MAX))] {
+            let mut stage = stage_with_two_frames();
+            let slot = SLOT_BATCH_AT + slot_batch_bytes(64 << 10);
+            begin_slot(&mut stage[slot..], ID, Life(4), lsn, previous);
+            assert_eq!(find_slots(&stage, ID, Life(4)), []);
+        }
     }
 
     #[test]

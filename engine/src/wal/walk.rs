@@ -9,14 +9,15 @@ use std::sync::Arc;
 use super::segments::{Segment, SegmentDir, Spare};
 use crate::canary::{Canary, planted};
 use crate::error::{Error, Result};
-use crate::format::batch::{BATCH_HEADER_LEN, BatchHeader, Frames, HeaderAt, body_is_right, decode_header};
+use crate::format::batch::{BatchHeader, Frames, HeaderAt, body_is_right, decode_header};
+use crate::format::record::BadRecord;
 use crate::format::segment::{self, SEGMENT_HEADER_LEN, SegmentAt};
 use crate::ids::{Life, Lsn};
-use crate::runtime::{AlignedBuf, BLOCK, Executor, File, IoBuf, IoOp, OpenMode};
+use crate::runtime::{AlignedBuf, BLOCK, Executor, File, IoBuf, IoDone, IoOp, LocalFuture, OpenMode};
 
 /// Bytes of one read while a log is replayed.
-const READ_STEP: usize = 1 << 20;
-/// Reads under way at once.
+const READ_STEP: usize = 256 << 10;
+/// Reads under way at once, also while what came before them is replayed. Together they fit into a core's own cache.
 const READ_DEPTH: usize = 4;
 
 /// What recovery did with one shard's log.
@@ -128,13 +129,22 @@ pub struct Piece {
     end: Lsn,
 }
 
-/// One segment file while it is read.
+/// Takes the records of one whole batch, in order. The first that is no record stops the replay, with its position.
+pub type Apply<'a> = dyn FnMut(Frames<'_>) -> std::result::Result<(), (Lsn, BadRecord)> + 'a;
+
+/// One segment file while it is read: reading goes on ahead of what is replayed.
 struct Reading {
     segment: Segment,
-    /// Bytes of batches read so far, from the start of the file's batches.
+    /// What was read and is still needed.
     bytes: Vec<u8>,
-    /// Where reading began; bytes before it are not there (they are trimmed history).
+    /// Where `bytes` begins, from the start of the file's batches.
     skipped: usize,
+    /// Reads under way behind `bytes`, in order, with their places in the file.
+    under_way: VecDeque<(u64, LocalFuture<'static, IoDone>)>,
+    /// Up to where reads were asked for.
+    asked: usize,
+    /// Buffers of reads that are done, for the next ones.
+    free: Vec<IoBuf>,
 }
 
 pub struct Walker<'a> {
@@ -146,7 +156,7 @@ pub struct Walker<'a> {
 impl Reading {
     fn new(segment: Segment, from: Lsn) -> Reading {
         let skipped = from.bytes_since(segment.base) as usize;
-        Reading { segment, bytes: Vec::new(), skipped }
+        Reading { segment, bytes: Vec::new(), skipped, under_way: VecDeque::new(), asked: skipped, free: Vec::new() }
     }
 
     /// The part of what was read that begins at `position`.
@@ -164,36 +174,28 @@ impl Reading {
     }
 }
 
+/// Hand the records of a batch, whose body is right, to `apply`.
 pub fn replay(
     dir: &SegmentDir,
     segment: &Segment,
     header: &BatchHeader,
     bytes: &[u8],
-    from: Lsn,
     report: &mut LogReport,
-    apply: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
+    apply: &mut Apply<'_>,
 ) -> Result<()> {
-    let frames = &bytes[BATCH_HEADER_LEN..BATCH_HEADER_LEN + header.payload_len as usize];
-    for (lsn, payload) in Frames::new(frames, header.lsn.advance(BATCH_HEADER_LEN as u64), header.life) {
-        if lsn >= from {
-            apply(lsn, payload).map_err(|e| match e {
-                Error::Corrupt { what, .. } => {
-                    let path = dir.shown(&dir.file_path(segment.sequence));
-                    Error::corrupt(path, segment.file_offset(lsn), what)
-                }
-                other => other,
-            })?;
-            report.records_replayed += 1;
-        }
-    }
+    apply(Frames::of_right_batch(header, bytes)).map_err(|(lsn, bad)| {
+        let path = dir.shown(&dir.file_path(segment.sequence));
+        Error::corrupt(path, segment.file_offset(lsn), bad.to_string())
+    })?;
+    report.records_replayed += u64::from(header.frames);
     report.batches_replayed += 1;
     report.bytes_replayed += header.len() as u64;
     Ok(())
 }
 
 impl Walker<'_> {
-    /// Read the log from `known.from`, calling `apply` with the position and payload of each record in order.
-    pub async fn walk(&self, apply: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>) -> Result<Walked> {
+    /// Read the log from `known.from`, calling `apply` with the records of each batch in order.
+    pub async fn walk(&self, apply: &mut Apply<'_>) -> Result<Walked> {
         let Listed { mut live, spares, stumps } = self.list().await?;
         let mut report = LogReport::default();
         let mut position = self.known.from;
@@ -230,7 +232,7 @@ impl Walker<'_> {
             match judge(at, behind) {
                 Verdict::Replay(header) => {
                     let bytes = current.batch(position, header.len());
-                    replay(self.dir, &current.segment, &header, bytes, self.known.from, &mut report, apply)?;
+                    replay(self.dir, &current.segment, &header, bytes, &mut report, apply)?;
                     life = header.life;
                     position = header.end();
                     exact_end = Some(header.exact_end());
@@ -382,20 +384,36 @@ impl Walker<'_> {
     /// Have at least `len` bytes behind `position` in memory, if the segment has them.
     async fn ensure(&self, reading: &mut Reading, position: Lsn, len: usize) -> Result<()> {
         let want = len.min(usize::try_from(reading.left(position)).unwrap_or(usize::MAX));
-        let have = reading.from(position).len();
-        if have >= want {
+        if reading.from(position).len() >= want {
             return Ok(());
         }
-        let read_to = reading.skipped + reading.bytes.len();
-        let missing = (want - have).max(READ_STEP * READ_DEPTH);
-        let more = missing.min(usize::try_from(reading.segment.capacity).unwrap_or(usize::MAX) - read_to);
-        let offset = SEGMENT_HEADER_LEN as u64 + read_to as u64;
         // What lies before `position` was replayed; let go of it so that memory holds a stretch, not a segment.
         let done = position.bytes_since(reading.segment.base) as usize - reading.skipped;
-        reading.bytes.drain(..done);
+        reading.bytes.drain(..done.min(reading.bytes.len()));
         reading.skipped += done;
-        let bytes = self.read(&reading.segment.file, offset, more.next_multiple_of(BLOCK)).await?;
-        reading.bytes.extend_from_slice(&bytes);
+        let file = &reading.segment.file;
+        let capacity = usize::try_from(reading.segment.capacity).unwrap_or(usize::MAX);
+        while reading.bytes.len() < want {
+            while reading.under_way.len() < READ_DEPTH && reading.asked < capacity {
+                let step = READ_STEP.min(capacity - reading.asked);
+                let offset = SEGMENT_HEADER_LEN as u64 + reading.asked as u64;
+                let fits = |buf: &IoBuf| buf.len() == step;
+                let buf = reading.free.pop().filter(fits);
+                let buf = buf.unwrap_or_else(|| IoBuf::heap(AlignedBuf::zeroed(step), step));
+                reading.under_way.push_back((offset, self.executor.io(file, IoOp::Read { offset, buf })));
+                reading.asked += step;
+            }
+            let Some((offset, read)) = reading.under_way.pop_front() else { break };
+            let done = read.await;
+            let n = done.result.map_err(|e| Error::io_at("read", file.path(), offset, e))?;
+            let buf = done.buf.expect("a read gives its buffer back");
+            reading.bytes.extend_from_slice(&buf[..n]);
+            if n < buf.len() {
+                let early = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the file ends before its length");
+                return Err(Error::io_at("read", file.path(), offset + n as u64, early));
+            }
+            reading.free.push(buf);
+        }
         Ok(())
     }
 
@@ -445,7 +463,7 @@ impl Walker<'_> {
         let mut mark = Lsn::ZERO;
         let mut at = position;
         while reading.left(at) >= BLOCK as u64 {
-            self.ensure(reading, at, READ_STEP * READ_DEPTH).await?;
+            self.ensure(reading, at, READ_STEP).await?;
             let have = reading.from(at).len() / BLOCK * BLOCK;
             if have == 0 {
                 break;

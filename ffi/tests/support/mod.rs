@@ -85,3 +85,18 @@ pub fn expect_success(what: &str, output: &Output) {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+/// The command that runs a C source of the bindings in `dir` under AddressSanitizer (with leaks) and
+/// UndefinedBehaviorSanitizer.
+pub fn address_sanitizer(source: &str, dir: &Path) -> Command {
+    let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"];
+    let mut command = Command::new(compile(source, &flags, dir));
+    // The C library itself loses what is registered with it at the very end of a thread, where one test makes calls.
+    let suppressions = dir.join("suppressions");
+    std::fs::write(&suppressions, "leak:__cxa_thread_atexit_impl\n").expect("the file can be written");
+    command
+        .arg(dir)
+        .env("ASAN_OPTIONS", "detect_leaks=1")
+        .env("LSAN_OPTIONS", format!("suppressions={}:print_suppressions=0", suppressions.display()));
+    command
+}

@@ -31,6 +31,10 @@ const BACKGROUND_SHARES: usize = 50;
 /// glommio's rings carry nothing but its own timers.
 const GLOMMIO_RING_DEPTH: usize = 32;
 
+/// A shard's thread works for some ten microseconds and waits. On busy processors, 50 clients' durable writes went 8 to 30 %
+/// faster with the shortest slice that the kernel gives.
+const SLICE_NS: u64 = 100_000;
+
 pub struct ThreadPlan {
     pub shard: ShardId,
     pub processor: Option<usize>,
@@ -78,6 +82,9 @@ pub fn start_thread(plan: ThreadPlan, main: ShardMain) -> Result<Box<dyn ShardTh
 }
 
 fn run(plan: ThreadPlan, main: ShardMain, started: &SyncSender<Result<()>>) {
+    if let Err(error) = sys::wish_for_slices_of(SLICE_NS) {
+        tracing::debug!(%error, "the scheduler does not take the wish for short slices");
+    }
     let made = pin(&plan).and_then(|()| make_parts());
     match made {
         Ok((inbox, ring, executor)) => {

@@ -1,0 +1,177 @@
+/* Every function of corering.h with its pointers and lengths: the table that matrix.c runs over. The test that runs it
+ * compares the rows with the header, so that no function and no parameter can be left out. */
+#ifndef CORERING_TESTS_MATRIX_H
+#define CORERING_TESTS_MATRIX_H
+
+#include "check.h"
+
+/* What stands behind a pointer that is right. */
+enum what {
+    NOTHING,
+    /* handles */
+    DB, BATCH, SNAPSHOT, ITERATOR, QUEUE, LAST_HANDLE = QUEUE,
+    /* inputs */
+    KEY, NUMBER_KEY, PATH, OPTIONS, WRITE_OPTIONS, READ_OPTIONS, SCAN_OPTIONS, KEYS, OPS, CONDITION,
+    /* what a call reads and writes */
+    STATS, OWNED_VALUE,
+    /* outputs */
+    PLAIN, NEW_DB, NEW_BATCH, NEW_SNAPSHOT, NEW_ITERATOR, NEW_QUEUE, NEW_VALUE, NEW_RESULT,
+};
+
+struct pointer {
+    const char *name;
+    enum what what;
+    size_t size;       /* of an output */
+    int32_t when_null; /* the status then */
+    bool is_zeroed;    /* an output that is zero after a failure */
+    bool is_array;     /* its elements are as many as the first length says */
+};
+
+struct length {
+    const char *name;
+    size_t good;
+    int32_t when_zero;
+};
+
+enum { POINTERS_MAX = 6, LENGTHS_MAX = 2 };
+
+struct args {
+    void *at[POINTERS_MAX];
+    size_t len[LENGTHS_MAX];
+};
+
+struct function {
+    const char *name;
+    int32_t (*call)(struct args *args);
+    int32_t good;      /* the status when everything is right */
+    int32_t db_closed; /* and when the database behind the receiver was closed */
+    bool ends;         /* the receiver's life */
+    struct pointer pointers[POINTERS_MAX + 1];
+    struct length lengths[LENGTHS_MAX + 1];
+};
+
+/* ---- one line for each function: the call ---- */
+
+#define CALL(name) static int32_t call_##name(struct args *a)
+#define AT(n) (a->at[n])
+#define LEN(n) (a->len[n])
+
+CALL(abi_version) { (void)a; return corering_abi_version() == CORERING_ABI_VERSION ? CORERING_OK : CORERING_ERROR_PANIC; }
+CALL(version) { (void)a; return corering_version()[0] != '\0' ? CORERING_OK : CORERING_ERROR_PANIC; }
+CALL(status_name) { (void)a; return strcmp(corering_status_name(-3), "closed") == 0 && corering_status_name(12345) != NULL ? CORERING_OK : CORERING_ERROR_PANIC; }
+CALL(status_is_retryable) { (void)a; return corering_status_is_retryable(CORERING_ERROR_BUSY) && !corering_status_is_retryable(12345) ? CORERING_OK : CORERING_ERROR_PANIC; }
+CALL(status_may_have_committed) { (void)a; return corering_status_may_have_committed(CORERING_ERROR_POISONED) && !corering_status_may_have_committed(CORERING_ERROR_CLOSED) ? CORERING_OK : CORERING_ERROR_PANIC; }
+CALL(error_message) { return corering_error_message(AT(0), LEN(0), AT(1)); }
+CALL(options_init) { return corering_options_init(AT(0), LEN(0)); }
+CALL(write_options_init) { return corering_write_options_init(AT(0), LEN(0)); }
+CALL(read_options_init) { return corering_read_options_init(AT(0), LEN(0)); }
+CALL(scan_options_init) { return corering_scan_options_init(AT(0), LEN(0)); }
+CALL(open) { return corering_open(CORERING_ABI_VERSION, AT(0), AT(1), AT(2)); }
+CALL(close) { return corering_close(AT(0)); }
+CALL(sync) { return corering_sync(AT(0)); }
+CALL(checkpoint) { return corering_checkpoint(AT(0)); }
+CALL(shard_count) { return corering_shard_count(AT(0), AT(1)); }
+CALL(open_report) { return corering_open_report(AT(0), AT(1), LEN(0), AT(2)); }
+CALL(get_stats) { return corering_get_stats(AT(0), CORERING_ALL_SHARDS, AT(1)); }
+CALL(value_free) { return corering_value_free(AT(0)); }
+CALL(get) { return corering_get(AT(0), AT(1), LEN(0), AT(2), AT(3)); }
+CALL(get_into) { return corering_get_into(AT(0), AT(1), LEN(0), AT(2), AT(3), LEN(1), AT(4), AT(5)); }
+CALL(multi_get) { return corering_multi_get(AT(0), AT(1), LEN(0), AT(2), AT(3)); }
+CALL(put) { return corering_put(AT(0), AT(1), LEN(0), AT(2), LEN(1), AT(3), AT(4)); }
+CALL(delete) { return corering_delete(AT(0), AT(1), LEN(0), AT(2), AT(3)); }
+CALL(put_if) { return corering_put_if(AT(0), AT(1), LEN(0), AT(2), LEN(1), AT(3), AT(4), AT(5)); }
+CALL(incr) { return corering_incr(AT(0), AT(1), LEN(0), 1, AT(2), AT(3)); }
+CALL(batch_new) { return corering_batch_new(AT(0), AT(1)); }
+CALL(batch_free) { return corering_batch_free(AT(0)); }
+CALL(batch_put) { return corering_batch_put(AT(0), AT(1), LEN(0), AT(2), LEN(1), AT(3)); }
+CALL(batch_delete) { return corering_batch_delete(AT(0), AT(1), LEN(0), AT(2)); }
+CALL(batch_clear) { return corering_batch_clear(AT(0)); }
+CALL(batch_len) { return corering_batch_len(AT(0), AT(1)); }
+CALL(batch_commit) { return corering_batch_commit(AT(0), AT(1), AT(2)); }
+CALL(execute) { return corering_execute(AT(0), AT(1), LEN(0), AT(2), AT(3)); }
+CALL(snapshot_new) { return corering_snapshot_new(AT(0), AT(1)); }
+CALL(snapshot_free) { return corering_snapshot_free(AT(0)); }
+CALL(snapshot_version) { return corering_snapshot_version(AT(0), AT(1)); }
+CALL(scan) { return corering_scan(AT(0), AT(1), AT(2)); }
+CALL(iterator_next) { return corering_iterator_next(AT(0), AT(1)); }
+CALL(iterator_fill) { return corering_iterator_fill(AT(0), AT(1), LEN(0), AT(2)); }
+CALL(iterator_free) { return corering_iterator_free(AT(0)); }
+CALL(queue_new) { return corering_queue_new(AT(0), 8, AT(1)); }
+CALL(queue_fd) { return corering_queue_fd(AT(0), AT(1)); }
+CALL(queue_submit) { return corering_queue_submit(AT(0), AT(1), LEN(0), AT(2), AT(3)); }
+CALL(queue_submit_batch) { return corering_queue_submit_batch(AT(0), AT(1), AT(2), 7); }
+CALL(queue_reap) { return corering_queue_reap(AT(0), AT(1), LEN(0), AT(2)); }
+CALL(queue_free) { return corering_queue_free(AT(0)); }
+
+/* ---- and what it is given ---- */
+
+#define INVALID CORERING_ERROR_INVALID_ARGUMENT
+#define OK CORERING_OK
+#define CLOSED CORERING_ERROR_CLOSED
+#define SHORT CORERING_BUFFER_TOO_SMALL
+
+#define HANDLE(name, what) {#name, what, 0, CORERING_ERROR_INVALID_HANDLE, false, false}
+#define HANDLE_TO_END(name, what) {#name, what, 0, OK, false, false}
+#define IN(name, what, when_null) {#name, what, 0, when_null, false, false}
+#define OUT(name, what, type, when_null) {#name, what, sizeof(type), when_null, true, false}
+#define OUT_ARRAY(name, what, type) {#name, what, sizeof(type), INVALID, true, true}
+/* A buffer, or a struct that a failed call leaves alone. */
+#define ROOM(name, what, size, when_null) {#name, what, size, when_null, false, false}
+#define POINTERS(...) {__VA_ARGS__}
+#define LENGTHS(...) {__VA_ARGS__}
+#define NONE {{0}}
+#define F(name, good, db_closed, pointers, lengths) {"corering_" #name, call_##name, good, db_closed, false, pointers, lengths}
+#define F_END(name, handle, what) {"corering_" #name, call_##name, OK, OK, true, {HANDLE_TO_END(handle, what)}, NONE}
+
+static const struct function functions[] = {
+    F(abi_version, OK, OK, NONE, NONE),
+    F(version, OK, OK, NONE, NONE),
+    F(status_name, OK, OK, NONE, NONE),
+    F(status_is_retryable, OK, OK, NONE, NONE),
+    F(status_may_have_committed, OK, OK, NONE, NONE),
+    F(error_message, OK, OK, POINTERS(ROOM(buffer, PLAIN, 512, INVALID), OUT(len, PLAIN, size_t, OK)), LENGTHS({"capacity", 512, SHORT})),
+    F(options_init, OK, OK, POINTERS(ROOM(options, PLAIN, sizeof(corering_options), INVALID)), LENGTHS({"struct_size", sizeof(corering_options), INVALID})),
+    F(write_options_init, OK, OK, POINTERS(ROOM(options, PLAIN, sizeof(corering_write_options), INVALID)), LENGTHS({"struct_size", sizeof(corering_write_options), INVALID})),
+    F(read_options_init, OK, OK, POINTERS(ROOM(options, PLAIN, sizeof(corering_read_options), INVALID)), LENGTHS({"struct_size", sizeof(corering_read_options), INVALID})),
+    F(scan_options_init, OK, OK, POINTERS(ROOM(options, PLAIN, sizeof(corering_scan_options), INVALID)), LENGTHS({"struct_size", sizeof(corering_scan_options), INVALID})),
+    F(open, OK, OK, POINTERS(IN(path, PATH, INVALID), IN(options, OPTIONS, OK), OUT(db, NEW_DB, void *, INVALID)), NONE),
+    F_END(close, db, DB),
+    F(sync, OK, CLOSED, POINTERS(HANDLE(db, DB)), NONE),
+    F(checkpoint, OK, CLOSED, POINTERS(HANDLE(db, DB)), NONE),
+    F(shard_count, OK, CLOSED, POINTERS(HANDLE(db, DB), OUT(count, PLAIN, uint32_t, INVALID)), NONE),
+    F(open_report, OK, CLOSED, POINTERS(HANDLE(db, DB), ROOM(buffer, PLAIN, 4096, INVALID), OUT(len, PLAIN, size_t, OK)), LENGTHS({"capacity", 4096, SHORT})),
+    F(get_stats, OK, CLOSED, POINTERS(HANDLE(db, DB), ROOM(stats, STATS, sizeof(corering_stats), INVALID)), NONE),
+    F(value_free, OK, OK, POINTERS(IN(value, OWNED_VALUE, OK)), NONE),
+    F(get, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(key, KEY, INVALID), IN(options, READ_OPTIONS, OK), OUT(value, NEW_VALUE, corering_value, INVALID)), LENGTHS({"key_len", 1, CORERING_NOT_FOUND})),
+    F(get_into, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(key, KEY, INVALID), IN(options, READ_OPTIONS, OK), ROOM(buffer, PLAIN, 8, INVALID), OUT(value_len, PLAIN, size_t, INVALID), OUT(version, PLAIN, uint64_t, OK)), LENGTHS({"key_len", 1, CORERING_NOT_FOUND}, {"capacity", 8, SHORT})),
+    F(multi_get, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(keys, KEYS, INVALID), IN(options, READ_OPTIONS, OK), OUT_ARRAY(values, NEW_VALUE, corering_value)), LENGTHS({"count", 1, OK})),
+    F(put, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(key, KEY, INVALID), IN(value, KEY, INVALID), IN(options, WRITE_OPTIONS, OK), OUT(version, PLAIN, uint64_t, OK)), LENGTHS({"key_len", 1, OK}, {"value_len", 1, OK})),
+    F(delete, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(key, NUMBER_KEY, INVALID), IN(options, WRITE_OPTIONS, OK), OUT(existed, PLAIN, bool, OK)), LENGTHS({"key_len", 1, OK})),
+    F(put_if, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(key, KEY, INVALID), IN(value, KEY, INVALID), IN(condition, CONDITION, INVALID), IN(options, WRITE_OPTIONS, OK), OUT(version, PLAIN, uint64_t, OK)), LENGTHS({"key_len", 1, OK}, {"value_len", 1, OK})),
+    F(incr, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(key, NUMBER_KEY, INVALID), IN(options, WRITE_OPTIONS, OK), OUT(result, PLAIN, int64_t, OK)), LENGTHS({"key_len", 1, CORERING_ERROR_NOT_AN_INTEGER})),
+    F(batch_new, OK, CLOSED, POINTERS(HANDLE(db, DB), OUT(batch, NEW_BATCH, void *, INVALID)), NONE),
+    F_END(batch_free, batch, BATCH),
+    F(batch_put, OK, OK, POINTERS(HANDLE(batch, BATCH), IN(key, KEY, INVALID), IN(value, KEY, INVALID), IN(options, WRITE_OPTIONS, OK)), LENGTHS({"key_len", 1, OK}, {"value_len", 1, OK})),
+    F(batch_delete, OK, OK, POINTERS(HANDLE(batch, BATCH), IN(key, KEY, INVALID), IN(options, WRITE_OPTIONS, OK)), LENGTHS({"key_len", 1, OK})),
+    F(batch_clear, OK, OK, POINTERS(HANDLE(batch, BATCH)), NONE),
+    F(batch_len, OK, OK, POINTERS(HANDLE(batch, BATCH), OUT(count, PLAIN, size_t, INVALID)), NONE),
+    F(batch_commit, OK, CLOSED, POINTERS(HANDLE(batch, BATCH), IN(options, WRITE_OPTIONS, OK), OUT(version, PLAIN, uint64_t, OK)), NONE),
+    F(execute, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(ops, OPS, INVALID), IN(options, WRITE_OPTIONS, OK), OUT_ARRAY(results, NEW_RESULT, corering_result)), LENGTHS({"count", 1, OK})),
+    F(snapshot_new, OK, CLOSED, POINTERS(HANDLE(db, DB), OUT(snapshot, NEW_SNAPSHOT, void *, INVALID)), NONE),
+    F_END(snapshot_free, snapshot, SNAPSHOT),
+    F(snapshot_version, OK, OK, POINTERS(HANDLE(snapshot, SNAPSHOT), OUT(version, PLAIN, uint64_t, INVALID)), NONE),
+    F(scan, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(options, SCAN_OPTIONS, OK), OUT(iterator, NEW_ITERATOR, void *, INVALID)), NONE),
+    F(iterator_next, OK, CLOSED, POINTERS(HANDLE(iterator, ITERATOR), OUT(entry, PLAIN, corering_entry, INVALID)), NONE),
+    F(iterator_fill, OK, CLOSED, POINTERS(HANDLE(iterator, ITERATOR), OUT_ARRAY(entries, PLAIN, corering_entry), OUT(count, PLAIN, size_t, INVALID)), LENGTHS({"capacity", 1, INVALID})),
+    F_END(iterator_free, iterator, ITERATOR),
+    F(queue_new, OK, CLOSED, POINTERS(HANDLE(db, DB), OUT(queue, NEW_QUEUE, void *, INVALID)), NONE),
+    F(queue_fd, OK, OK, POINTERS(HANDLE(queue, QUEUE), OUT(fd, PLAIN, int32_t, INVALID)), NONE),
+    F(queue_submit, OK, CLOSED, POINTERS(HANDLE(queue, QUEUE), IN(ops, OPS, INVALID), IN(options, WRITE_OPTIONS, OK), OUT(accepted, PLAIN, size_t, INVALID)), LENGTHS({"count", 1, OK})),
+    F(queue_submit_batch, OK, CLOSED, POINTERS(HANDLE(queue, QUEUE), HANDLE(batch, BATCH), IN(options, WRITE_OPTIONS, OK)), NONE),
+    F(queue_reap, OK, OK, POINTERS(HANDLE(queue, QUEUE), OUT_ARRAY(results, NEW_RESULT, corering_result), OUT(count, PLAIN, size_t, INVALID)), LENGTHS({"capacity", 1, OK})),
+    F_END(queue_free, queue, QUEUE),
+};
+
+enum { FUNCTIONS = sizeof functions / sizeof functions[0] };
+
+#endif

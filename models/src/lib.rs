@@ -1,0 +1,16 @@
+//! The engine's hand-over between threads (`event.rs`, `mailbox.rs`, `pending.rs`: the files themselves) on loom, which runs
+//! every interleaving of a small program, and every value that the memory model lets a load see.
+//!
+//! Guards: no wake-up is lost, no answer comes twice, what was written before a hand-over is seen after it.
+//! The same files stand here twice more, on locks and atomics with a mistake, which the programs must find.
+
+#![deny(unsafe_code)]
+// The point of the crate: the same files on other primitives.
+#![allow(clippy::duplicate_mod)]
+
+pub use corering_engine::error;
+
+pub mod sound;
+pub mod unsound;
+
+mod shim;

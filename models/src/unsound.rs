@@ -1,0 +1,5 @@
+//! The engine's files on primitives with a mistake.
+
+pub mod deaf;
+pub mod forgetful;
+pub mod relaxed;
