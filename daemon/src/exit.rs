@@ -50,7 +50,8 @@ pub fn status_of(error: &Error) -> i32 {
         | Error::BatchTooLarge { .. }
         | Error::CrossShard { .. }
         | Error::NotAnInteger
-        | Error::Overflow => USAGE,
+        | Error::Overflow
+        | Error::Lock(_) => USAGE,
         Error::Corrupt { .. } | Error::Incompatible { .. } => DAMAGED,
         Error::Unsupported { .. } => UNSUPPORTED,
         Error::Locked { .. } => IN_USE,

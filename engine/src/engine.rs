@@ -13,24 +13,26 @@ use parking_lot::Mutex;
 
 use crate::client::{Client, Shared};
 use crate::error::{Error, Result};
-use crate::format::superblock::Superblock;
-use crate::ids::{CommitTs, Life, ShardId};
+use crate::format::hold::StoredSession;
+use crate::ids::{CommitTs, ShardId};
+use crate::lock::SessionKey;
+use crate::lock::sessions::Sessions;
 use crate::mailbox::Mailbox;
-use crate::mirror::MirrorFile;
 use crate::options::Options;
 use crate::pending::{Pending, pending};
 use crate::report::{OpenReport, ShardStats, Stats};
 use crate::reshard::{self, Resharded};
-use crate::ring::{Ring, VNODES};
+use crate::ring::Ring;
+use crate::root::Root;
 use crate::runtime::host::Machine;
 use crate::runtime::{Executor, Fs, Host, LocalFuture, LockError, ShardThread};
 use crate::shard::ShardHandle;
-use crate::shard::recover::{Home, create_shard, parse_shard_dir, remove_shard, sync_dir};
+use crate::shard::recover::{Home, parse_shard_dir, remove_shard};
 use crate::shard::service::{self, Opened, Order, ServeOrder, ServiceEnds, SpawnTask};
 use crate::txn::snapshots::Snapshots;
 use crate::txn::timestamps::Timestamps;
+use crate::warden;
 
-pub const SUPERBLOCK_FILE: &str = "superblock";
 pub const LOCK_FILE: &str = "LOCK";
 
 /// Handed to a task on a shard's own thread.
@@ -60,6 +62,8 @@ struct Inner {
 struct Running {
     ended: Vec<Pending<()>>,
     threads: Vec<Box<dyn ShardThread>>,
+    root: Arc<Root>,
+    timestamps: Arc<Timestamps>,
     _lock: Box<dyn Any + Send + Sync>,
 }
 
@@ -89,7 +93,8 @@ impl Engine {
             LockError::Held { pid } => Error::Locked { path: path.clone(), holder_pid: pid },
             LockError::Io(e) => Error::io("lock", path.join(LOCK_FILE), e),
         })?;
-        let (mut root, mut superblock) = open_root(&host, &options)?;
+        let root = Arc::new(Root::open(&host, &options)?);
+        let superblock = root.record();
         remove_strange_shards(&fs, superblock.shards)?;
         let mut home = Home {
             fs: Arc::clone(&fs),
@@ -105,23 +110,27 @@ impl Engine {
         let mut resharded = None;
         let wanted = options.shards.unwrap_or(superblock.shards);
         if wanted != superblock.shards {
-            match reshard::run(&host, &home, &mut root, &mut superblock, &mut started, wanted).await {
+            match reshard::run(&host, &home, &root, &mut started, wanted).await {
                 Ok(done) => resharded = Some(done),
                 Err(error) => {
                     leave(started).await;
                     return Err(error);
                 }
             }
-            home.ring_version = superblock.ring_version;
+            home.ring_version = root.record().ring_version;
         }
         // From here on new bytes are written, under a life that no byte on disk has yet.
-        superblock.life = superblock.life.next();
-        home.life = superblock.life;
-        if let Err(error) = root.save(&superblock.encode()) {
-            leave(started).await;
-            return Err(error);
+        let found = started.iter().map(|s| s.opened.max_commit).max().unwrap_or(CommitTs::ZERO);
+        match root.begin_life(found) {
+            Ok((superblock, start)) => {
+                home.life = superblock.life;
+                serve(host, &options, root, start, started, lock, resharded).await
+            }
+            Err(error) => {
+                leave(started).await;
+                Err(error)
+            }
         }
-        serve(host, &options, superblock, started, lock, path, resharded).await
     }
 
     /// A client for any number of threads.
@@ -231,90 +240,18 @@ impl Running {
         if join {
             self.threads.iter().for_each(|thread| thread.join());
         }
+        if first.is_ok()
+            && let Err(error) = self.root.end_life(self.timestamps.last())
+        {
+            // All data is where it should be; the next opening is a little more careful than it need be.
+            tracing::warn!(%error, "closed, but the root record still says that commits may have been lost");
+        }
         first
     }
 }
 
-/// The root record, made if there is none.
-fn open_root(host: &Arc<dyn Host>, options: &Options) -> Result<(MirrorFile, Superblock)> {
-    let fs = host.fs();
-    let path = Path::new(SUPERBLOCK_FILE);
-    let shown = fs.root().join(path);
-    if fs.exists(path).map_err(|e| Error::io("look for", &shown, e))? {
-        let (mirror, record) = MirrorFile::load(&fs, path)?;
-        if let Some(bytes) = record {
-            if options.error_if_exists {
-                return Err(Error::invalid(format!("{} already holds a database", fs.root().display())));
-            }
-            let superblock = Superblock::decode(&bytes)
-                .map_err(|e| Error::Incompatible { path: shown.clone(), what: e.to_string() })?;
-            return Ok((mirror, superblock));
-        }
-        // Its creation was interrupted before anything was acknowledged.
-        drop(mirror);
-        fs.remove_file(path).map_err(|e| Error::io("remove", &shown, e))?;
-    } else if let Some(strange) = first_shard_dir(&fs)?
-        && !creation_was_interrupted(&fs)?
-    {
-        return Err(Error::corrupt(shown, 0, format!("the superblock is missing, but {strange} is there")));
-    }
-    if !options.create_if_missing {
-        return Err(Error::invalid(format!("{} holds no database, and create_if_missing is off", fs.root().display())));
-    }
-    create_root(host, options)
-}
-
-/// The mark that a database is being created; removed once its superblock stands.
-pub(crate) const CREATING_FILE: &str = "creating";
-
-fn creation_was_interrupted(fs: &Arc<dyn Fs>) -> Result<bool> {
-    let path = Path::new(CREATING_FILE);
-    fs.exists(path).map_err(|e| Error::io("look for", fs.root().join(path), e))
-}
-
-fn first_shard_dir(fs: &Arc<dyn Fs>) -> Result<Option<String>> {
-    let names = fs.list(Path::new("")).map_err(|e| Error::io("list", fs.root(), e))?;
-    Ok(names.into_iter().find(|name| parse_shard_dir(name).is_some()))
-}
-
-/// Create a database: the mark, the shards, and last the superblock, which makes it one.
-fn create_root(host: &Arc<dyn Host>, options: &Options) -> Result<(MirrorFile, Superblock)> {
-    let fs = host.fs();
-    let shards = match options.shards {
-        Some(n) => n,
-        None => u16::try_from(host.processors().len().max(1)).unwrap_or(crate::options::SHARDS_MAX),
-    };
-    let superblock = Superblock { db_id: host.random_u64(), life: Life(1), ring_version: 1, vnodes: VNODES, shards };
-    let mark = Path::new(CREATING_FILE);
-    let io = |op, path: &Path, e| Error::io(op, fs.root().join(path), e);
-    if !creation_was_interrupted(&fs)? {
-        fs.open(mark, crate::runtime::OpenMode::CreateNew).map_err(|e| io("create", mark, e))?;
-    }
-    // Also one that was found: whoever made it may have been killed before its name was durable.
-    sync_dir(&fs, Path::new(""))?;
-    remove_strange_shards(&fs, 0)?;
-    let home = Home {
-        fs: Arc::clone(&fs),
-        db_id: superblock.db_id,
-        life: superblock.life,
-        ring_version: superblock.ring_version,
-        shards: superblock.shards,
-        vnodes: superblock.vnodes,
-        hash_seed: host.random_u64(),
-        options: options.clone(),
-    };
-    for shard in 0..shards {
-        create_shard(&home, ShardId(shard))?;
-    }
-    let mut mirror = MirrorFile::create(&fs, Path::new(SUPERBLOCK_FILE))?;
-    mirror.save(&superblock.encode())?;
-    fs.remove_file(mark).map_err(|e| io("remove", mark, e))?;
-    sync_dir(&fs, Path::new(""))?;
-    Ok((mirror, superblock))
-}
-
 /// Directories of shards that the ring in force does not have: an interrupted change of the shard count, or its rest.
-fn remove_strange_shards(fs: &Arc<dyn Fs>, shards: u16) -> Result<()> {
+pub(crate) fn remove_strange_shards(fs: &Arc<dyn Fs>, shards: u16) -> Result<()> {
     let names = fs.list(Path::new("")).map_err(|e| Error::io("list", fs.root(), e))?;
     for shard in names.iter().filter_map(|name| parse_shard_dir(name)).filter(|shard| shard.0 >= shards) {
         remove_shard(fs, shard)?;
@@ -374,19 +311,45 @@ pub(crate) async fn leave(started: Vec<Started>) {
     }
 }
 
+/// All sessions that are stored, each with its whole time before it.
+async fn read_sessions(host: &Arc<dyn Host>, started: &[Started], ring: &Arc<Ring>) -> Result<Sessions> {
+    let mut answers = Vec::new();
+    for shard in started {
+        let (reply, answer) = pending(None);
+        shard.orders.send(Order::Sessions(Arc::clone(ring), reply));
+        answers.push(answer);
+    }
+    let sessions = Sessions::default();
+    let now_ms = host.clock().monotonic_ns() / 1_000_000;
+    for answer in answers {
+        for (id, stored) in answer.await? {
+            let StoredSession { secret, ttl_ms, label } = stored;
+            sessions.add(SessionKey { id, secret }, ttl_ms, label, now_ms);
+        }
+    }
+    Ok(sessions)
+}
+
 async fn serve(
     host: Arc<dyn Host>,
     options: &Options,
-    superblock: Superblock,
+    root: Arc<Root>,
+    start: CommitTs,
     started: Vec<Started>,
     lock: Box<dyn Any + Send + Sync>,
-    path: PathBuf,
     resharded: Option<Resharded>,
 ) -> Result<Engine> {
-    let last = started.iter().map(|s| s.opened.max_commit).max().unwrap_or(CommitTs::ZERO);
-    let timestamps = Arc::new(Timestamps::starting_after(last));
+    let superblock = root.record();
+    let timestamps = Arc::new(Timestamps::starting_after(start));
     let snapshots = Arc::new(Snapshots::new(Arc::clone(&timestamps)));
     let ring = Arc::new(Ring::new(superblock.shards, superblock.vnodes));
+    let sessions = match read_sessions(&host, &started, &ring).await {
+        Ok(sessions) => Arc::new(sessions),
+        Err(error) => {
+            leave(started).await;
+            return Err(error);
+        }
+    };
     let report =
         OpenReport::new(superblock.db_id, started.iter().map(|s| s.opened.report.clone()).collect(), resharded);
     let mut answers = Vec::new();
@@ -397,7 +360,9 @@ async fn serve(
             ring_version: superblock.ring_version,
             timestamps: Arc::clone(&timestamps),
             snapshots: Arc::clone(&snapshots),
-            visible: last,
+            sessions: Arc::clone(&sessions),
+            root: Arc::clone(&root),
+            visible: start,
         };
         let (reply, answer) = pending(None);
         shard.orders.send(Order::Serve(order, reply));
@@ -419,7 +384,7 @@ async fn serve(
         ended.push(shard.ended);
         threads.push(shard.thread);
     }
-    let running = Running { ended, threads, _lock: lock };
+    let running = Running { ended, threads, root: Arc::clone(&root), timestamps, _lock: lock };
     if let Some(error) = failure {
         shards.iter().for_each(|handle| handle.close.set());
         let _ = running.end(false).await;
@@ -432,8 +397,18 @@ async fn serve(
         snapshots,
         clock: host.clock(),
         durability: options.durability,
+        root: Arc::clone(&root),
+        sessions,
+        random: {
+            let host = Arc::clone(&host);
+            Box::new(move || host.random_u64())
+        },
         closed: AtomicBool::new(false),
     });
     let client = Client::new(Arc::clone(&shared));
-    Ok(Engine { inner: Arc::new(Inner { client, shared, spawns, running: Mutex::new(Some(running)), report, path }) })
+    let path = host.fs().root();
+    let inner = Inner { client, shared, spawns, running: Mutex::new(Some(running)), report, path };
+    let engine = Engine { inner: Arc::new(inner) };
+    engine.spawn_on(ShardId(0), |local| Box::pin(warden::watch(local)))?;
+    Ok(engine)
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::ids::ShardId;
+use crate::lock::LockError;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -79,6 +80,8 @@ pub enum Error {
     },
     /// The shard could not go on; the write was not acknowledged and may or may not be durable.
     Poisoned(Arc<Poisoned>),
+    /// A lock, a session or a guard refused; nothing was done.
+    Lock(LockError),
     /// The engine was closed.
     Closed,
     /// Another process, or another handle of this one, has the directory open.
@@ -128,7 +131,11 @@ impl Error {
 
     /// Nothing was done and the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Error::Busy { .. } | Error::NoSpace { .. })
+        match self {
+            Error::Busy { .. } | Error::NoSpace { .. } => true,
+            Error::Lock(refusal) => refusal.is_retryable(),
+            _ => false,
+        }
     }
 
     /// The write was not acknowledged, yet may be found after the next opening.
@@ -170,6 +177,7 @@ impl fmt::Display for Error {
                 "shard {} stopped at {}: {}; what was not acknowledged may or may not be durable; reopen the database",
                 p.shard, p.stage, p.cause
             ),
+            Error::Lock(refusal) => write!(f, "{refusal}"),
             Error::Closed => f.write_str("the engine is closed"),
             Error::Locked { path, holder_pid: Some(pid) } => {
                 write!(f, "{} is open in process {pid}; close it there first", path.display())

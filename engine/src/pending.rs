@@ -152,6 +152,43 @@ impl<T> Pending<T> {
     }
 }
 
+impl<T: Send + 'static> Pending<T> {
+    /// The answer that `f` makes of this one.
+    pub fn then<U: Send + 'static>(mut self, f: impl FnOnce(T) -> Result<U> + Send + 'static) -> Pending<U> {
+        let (completer, answer) = pending(self.helper.take());
+        self.on_ready(move |result| completer.complete(result.and_then(f)));
+        answer
+    }
+
+    /// All answers, in the order of `all`, or the first error of them.
+    pub fn all(all: Vec<Pending<T>>) -> Pending<Vec<T>> {
+        if all.is_empty() {
+            return Pending::ready(Ok(Vec::new()));
+        }
+        let (completer, answer) = pending(None);
+        let answers: Vec<Option<Result<T>>> = all.iter().map(|_| None).collect();
+        let left = Arc::new(Mutex::new((all.len(), answers, Some(completer))));
+        for (at, each) in all.into_iter().enumerate() {
+            let left = Arc::clone(&left);
+            each.on_ready(move |result| {
+                let mut left = left.lock();
+                left.0 -= 1;
+                left.1[at] = Some(result);
+                if left.0 > 0 {
+                    return;
+                }
+                let answers = std::mem::take(&mut left.1);
+                let completer = left.2.take();
+                drop(left);
+                if let Some(completer) = completer {
+                    completer.complete(answers.into_iter().flatten().collect());
+                }
+            });
+        }
+        answer
+    }
+}
+
 impl<T> Future for Pending<T> {
     type Output = Result<T>;
 

@@ -89,6 +89,10 @@ pub struct ShardStats {
     pub tables: u64,
     pub table_bytes: u64,
     pub runs: u64,
+    /// Names of locks that are held or wanted.
+    pub locks: u64,
+    /// Who waits in line for them.
+    pub lock_waiters: u64,
 }
 
 impl ShardStats {
@@ -114,6 +118,8 @@ impl ShardStats {
                 tables: tables.table_count(),
                 table_bytes: tables.bytes(),
                 runs: tables.runs().len() as u64,
+                locks: core.locks().names() as u64,
+                lock_waiters: core.locks().waiting() as u64,
             }
         })
     }

@@ -10,11 +10,10 @@ use std::sync::Arc;
 use crate::engine::{Started, leave, start_shards};
 use crate::error::{Error, Result};
 use crate::format::manifest::TableMeta;
-use crate::format::superblock::Superblock;
 use crate::ids::{CommitTs, ShardId};
-use crate::mirror::MirrorFile;
 use crate::pending::pending;
 use crate::ring::Ring;
+use crate::root::Root;
 use crate::runtime::Host;
 use crate::shard::recover::{Home, create_shard, remove_shard};
 use crate::shard::service::Order;
@@ -54,11 +53,11 @@ pub struct Resharded {
 pub(crate) async fn run(
     host: &Arc<dyn Host>,
     home: &Home,
-    root: &mut MirrorFile,
-    superblock: &mut Superblock,
+    root: &Root,
     started: &mut Vec<Started>,
     to: u16,
 ) -> Result<Resharded> {
+    let superblock = root.record();
     let from = superblock.shards;
     let ring_version = superblock.ring_version + 1;
     let ring = Arc::new(Ring::new(to, superblock.vnodes));
@@ -86,9 +85,10 @@ pub(crate) async fn run(
     take_in(&started[..usize::from(to)], incoming, newest).await?;
     started.iter_mut().for_each(|shard| shard.opened.max_commit = newest);
     // The commit: from here on the new ring is in force.
-    superblock.shards = to;
-    superblock.ring_version = ring_version;
-    root.save(&superblock.encode())?;
+    root.change(|record| {
+        record.shards = to;
+        record.ring_version = ring_version;
+    })?;
     if to < from {
         leave(started.split_off(usize::from(to))).await;
         for shard in to..from {

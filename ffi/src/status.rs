@@ -160,6 +160,7 @@ impl From<&Error> for corering_status {
             Error::Busy { .. } => CORERING_ERROR_BUSY,
             Error::NoSpace { .. } => CORERING_ERROR_NO_SPACE,
             Error::Poisoned(_) => CORERING_ERROR_POISONED,
+            Error::Lock(_) => CORERING_ERROR_INVALID_ARGUMENT,
             Error::Closed => CORERING_ERROR_CLOSED,
             Error::Locked { .. } => CORERING_ERROR_LOCKED,
             Error::Corrupt { .. } => CORERING_ERROR_CORRUPT,

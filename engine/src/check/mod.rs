@@ -20,11 +20,12 @@ use std::sync::Arc;
 pub use report::{CheckProgress, CheckReport, Damage, Note, ShardCheck};
 pub use stat::{OfflineShard, OfflineStat, stat, stat_on};
 
-use crate::engine::{LOCK_FILE, SUPERBLOCK_FILE};
+use crate::engine::LOCK_FILE;
 use crate::error::{Error, Result};
 use crate::format::superblock::Superblock;
 use crate::ids::ShardId;
 use crate::ring::Ring;
+use crate::root::{CREATING_FILE, SUPERBLOCK_FILE};
 use crate::runtime::host::Machine;
 use crate::runtime::{Fs, Host, LockError};
 use crate::shard::recover::parse_shard_dir;
@@ -77,7 +78,7 @@ fn check_names(fs: &Arc<dyn Fs>, superblock: &Superblock, out: &mut Findings<'_>
             }
             Some(_) => {}
             None if [LOCK_FILE, SUPERBLOCK_FILE].contains(&name.as_str()) => {}
-            None if name == crate::engine::CREATING_FILE => {
+            None if name == CREATING_FILE => {
                 out.note(
                     path,
                     "the mark of a creation that was interrupted at its very end; it means nothing any more",

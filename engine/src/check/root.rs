@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Findings;
-use crate::engine::{CREATING_FILE, SUPERBLOCK_FILE};
 use crate::format::mirror::{COPY_LEN, CopyAt, MirrorState, judge};
 use crate::format::superblock::Superblock;
 use crate::mirror::MirrorFile;
+use crate::root::{CREATING_FILE, SUPERBLOCK_FILE};
 use crate::runtime::Fs;
 
 /// The superblock, if it can be read.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::lock;
 use super::reader::ReadOnly;
-use crate::engine::SUPERBLOCK_FILE;
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::superblock::Superblock;
 use crate::ids::{CommitTs, Life, Lsn, ShardId};
 use crate::mirror::MirrorFile;
+use crate::root::SUPERBLOCK_FILE;
 use crate::runtime::host::Machine;
 use crate::runtime::{BLOCK, Executor, Fs, Host};
 use crate::shard::recover::ShardPaths;

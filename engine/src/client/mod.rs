@@ -2,6 +2,7 @@
 //!
 //! Guards: a read costs no hop; a write costs at most one, and none while its shard is idle.
 
+mod lock;
 mod read;
 mod scan;
 mod write;
@@ -9,13 +10,16 @@ mod write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use lock::{Acquire, LockHandle, NewSession};
 pub use scan::{Scan, ScanRange, Snapshot};
 pub use write::{PutIf, WriteOptions};
 
 use crate::error::{Error, Result};
 use crate::ids::ShardId;
+use crate::lock::sessions::Sessions;
 use crate::options::Durability;
 use crate::ring::Ring;
+use crate::root::Root;
 use crate::runtime::Clock;
 use crate::shard::ShardHandle;
 use crate::txn::snapshots::Snapshots;
@@ -28,6 +32,10 @@ pub struct Shared {
     pub snapshots: Arc<Snapshots>,
     pub clock: Arc<dyn Clock>,
     pub durability: Durability,
+    pub root: Arc<Root>,
+    pub sessions: Arc<Sessions>,
+    /// Numbers that nobody can guess.
+    pub random: Box<dyn Fn() -> u64 + Send + Sync>,
     pub closed: AtomicBool,
 }
 

@@ -146,6 +146,19 @@ impl Client {
         answer
     }
 
+    /// What [`Client::run_commit`] would submit for `key`, and its answer.
+    pub(super) fn program<T: Send + 'static, U: Send + 'static>(
+        &self,
+        key: &[u8],
+        options: WriteOptions,
+        f: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        finish: impl FnOnce(T, CommitTs) -> U + Send + 'static,
+    ) -> (Request, Pending<U>) {
+        let (completer, answer) = pending(Some(Arc::clone(self.handle_of(key)) as Arc<dyn Helper>));
+        let program = Box::new(Call { f, finish, completer });
+        (Request::Run { program, level: self.level(options) }, answer)
+    }
+
     /// Everything answered before, on every shard, becomes durable.
     pub fn sync(&self) -> Pending<()> {
         self.on_every_shard(|reply| Request::Sync { reply })
@@ -156,7 +169,7 @@ impl Client {
         self.on_every_shard(|reply| Request::Checkpoint { reply })
     }
 
-    fn on_every_shard(&self, make: impl Fn(crate::pending::Completer<()>) -> Request) -> Pending<()> {
+    pub(super) fn on_every_shard(&self, make: impl Fn(crate::pending::Completer<()>) -> Request) -> Pending<()> {
         if let Err(error) = self.check_open() {
             return Pending::ready(Err(error));
         }
@@ -214,7 +227,7 @@ impl Client {
     }
 
     /// The one shard of all keys; `None` for an empty batch.
-    fn check_batch(&self, batch: &WriteBatch) -> Result<Option<ShardId>> {
+    pub(super) fn check_batch(&self, batch: &WriteBatch) -> Result<Option<ShardId>> {
         self.check_open()?;
         let mut shard = None;
         let mut bytes = 0;
@@ -270,7 +283,7 @@ where
 }
 
 /// Hand over a request; if the inbox is full it is answered `Busy`.
-fn submit(handle: &Arc<ShardHandle>, request: Request) {
+pub(super) fn submit(handle: &Arc<ShardHandle>, request: Request) {
     if handle.is_closed() {
         return request.refuse(Error::Closed);
     }

@@ -10,6 +10,7 @@ pub mod bloom;
 pub mod damage;
 pub mod footer;
 pub mod frame;
+pub mod hold;
 pub mod le;
 pub mod manifest;
 pub mod mirror;

@@ -2,8 +2,8 @@
 //! shard count and the next ring version is the one commit point of resharding (docs/resharding.md).
 //!
 //! ```text
-//!  0         2        4        8       16     24            32        34
-//!  | version | vnodes | 0      | db_id | life | ring_version | shards | zeros to 64
+//!  0         2        4   8       16     24            32       34  40                 48               56     64
+//!  | version | vnodes | 0 | db_id | life | ring_version | shards | 0 | reserved_commits | unsynced_lease | boot | zeros to 96
 //! ```
 //!
 //! Kept by `format/mirror.rs`, which checks it.
@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use super::le::{fixed_u16, fixed_u64, is_zero};
-use crate::ids::Life;
+use crate::ids::{CommitTs, Life};
 
 const VERSION: Range<usize> = 0..2;
 const VNODES: Range<usize> = VERSION.end..VERSION.end + 2;
@@ -19,8 +19,11 @@ const DB_ID: Range<usize> = VNODES.end + 4..VNODES.end + 12;
 const LIFE: Range<usize> = DB_ID.end..DB_ID.end + 8;
 const RING_VERSION: Range<usize> = LIFE.end..LIFE.end + 8;
 const SHARDS: Range<usize> = RING_VERSION.end..RING_VERSION.end + 2;
-const SUPERBLOCK_LEN: usize = 64;
-const _: () = assert!(SHARDS.end == 34 && SHARDS.end <= SUPERBLOCK_LEN);
+const RESERVED_COMMITS: Range<usize> = SHARDS.end + 6..SHARDS.end + 14;
+const UNSYNCED_LEASE: Range<usize> = RESERVED_COMMITS.end..RESERVED_COMMITS.end + 8;
+const BOOT: Range<usize> = UNSYNCED_LEASE.end..UNSYNCED_LEASE.end + 8;
+const SUPERBLOCK_LEN: usize = 96;
+const _: () = assert!(SHARDS.end == 34 && BOOT.end == 64 && BOOT.end <= SUPERBLOCK_LEN);
 const FORMAT_VERSION: u16 = 1;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +33,12 @@ pub struct Superblock {
     pub ring_version: u64,
     pub vnodes: u16,
     pub shards: u16,
+    /// Commits up to this one may have been given out without being on disk.
+    pub reserved_commits: CommitTs,
+    /// The longest lease, in milliseconds, of a lock that may be held without being on disk; zero if there can be none.
+    pub unsynced_lease_ms: u64,
+    /// The boot of the machine in which that was so.
+    pub boot: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,6 +69,9 @@ impl Superblock {
         out[LIFE].copy_from_slice(&self.life.0.to_le_bytes());
         out[RING_VERSION].copy_from_slice(&self.ring_version.to_le_bytes());
         out[SHARDS].copy_from_slice(&self.shards.to_le_bytes());
+        out[RESERVED_COMMITS].copy_from_slice(&self.reserved_commits.0.to_le_bytes());
+        out[UNSYNCED_LEASE].copy_from_slice(&self.unsynced_lease_ms.to_le_bytes());
+        out[BOOT].copy_from_slice(&self.boot.to_le_bytes());
         out
     }
 
@@ -77,11 +89,15 @@ impl Superblock {
             ring_version: fixed_u64(bytes, RING_VERSION),
             vnodes: fixed_u16(bytes, VNODES),
             shards: fixed_u16(bytes, SHARDS),
+            reserved_commits: CommitTs(fixed_u64(bytes, RESERVED_COMMITS)),
+            unsynced_lease_ms: fixed_u64(bytes, UNSYNCED_LEASE),
+            boot: fixed_u64(bytes, BOOT),
         };
         if found.shards == 0 || found.vnodes == 0 {
             return Err(BadSuperblock::Fields("a ring without shards or virtual nodes"));
         }
-        if !is_zero(&bytes[SHARDS.end..]) || !is_zero(&bytes[VNODES.end..DB_ID.start]) {
+        let unknown = [VNODES.end..DB_ID.start, SHARDS.end..RESERVED_COMMITS.start, BOOT.end..SUPERBLOCK_LEN];
+        if unknown.into_iter().any(|range| !is_zero(&bytes[range])) {
             return Err(BadSuperblock::Fields("bytes that this version does not know are not zero"));
         }
         Ok(found)
@@ -94,14 +110,24 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let superblock =
-            Superblock { db_id: 0x0807_0605_0403_0201, life: Life(3), ring_version: 2, vnodes: 512, shards: 4 };
+        let superblock = Superblock {
+            db_id: 0x0807_0605_0403_0201,
+            life: Life(3),
+            ring_version: 2,
+            vnodes: 512,
+            shards: 4,
+            reserved_commits: CommitTs(0x0a0b),
+            unsynced_lease_ms: 5,
+            boot: 6,
+        };
         let mut expected = vec![1, 0, 0, 2, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 3, 0, 0, 0, 0, 0, 0, 0];
         expected.extend([2, 0, 0, 0, 0, 0, 0, 0, 4, 0]);
-        expected.resize(64, 0);
+        expected.resize(40, 0);
+        expected.extend([0x0b, 0x0a, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6]);
+        expected.resize(96, 0);
         assert_eq!(superblock.encode(), expected);
         assert_eq!(Superblock::decode(&expected), Ok(superblock));
-        for cut in 0..64 {
+        for cut in 0..96 {
             assert_eq!(Superblock::decode(&expected[..cut]), Err(BadSuperblock::Length(cut)));
         }
         expected[0] = 9;

@@ -217,6 +217,9 @@ pub trait ShardThread: Send + Sync {
 pub trait Host: Send + Sync {
     fn clock(&self) -> Arc<dyn Clock>;
     fn random_u64(&self) -> u64;
+    /// Another number after each start of the machine: what a process left in memory that outlives it may be there still only while
+    /// this is the same.
+    fn boot(&self) -> u64;
     /// Processors this process may use, in order.
     fn processors(&self) -> Vec<usize>;
     fn fs(&self) -> Arc<dyn Fs>;

@@ -12,11 +12,14 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 
+use super::core::ShardCore;
 use super::handle::ShardHandle;
 use super::keeper::Keeper;
 use crate::error::{Error, Result, Stage};
 use crate::pending::pending;
+use crate::root::Root;
 use crate::runtime::{Clock, Executor};
+use crate::txn::timestamps::Timestamps;
 use crate::wal::{Next, Segment, Spare, flush};
 
 /// Requests executed before other tasks of the core get their turn.
@@ -32,8 +35,15 @@ pub struct ShardTasks {
     pub executor: Rc<dyn Executor>,
     pub clock: Arc<dyn Clock>,
     pub keeper: Keeper,
+    pub reserve: Reserve,
     /// Trimmed segments whose files may be used again.
     pub retired: RefCell<VecDeque<Segment>>,
+}
+
+/// The reservation of commit numbers, which checkpoints keep ahead of those given out.
+pub struct Reserve {
+    pub root: Arc<Root>,
+    pub timestamps: Arc<Timestamps>,
 }
 
 impl ShardTasks {
@@ -59,6 +69,23 @@ pub async fn pump(tasks: Rc<ShardTasks>) {
                 break;
             }
             tasks.executor.yield_now().await;
+        }
+    }
+}
+
+/// Ends leases and waits whose time is over.
+pub async fn lock_keeper(tasks: Rc<ShardTasks>) {
+    let handle = &tasks.handle;
+    loop {
+        let next_ms = handle.with_core(ShardCore::tick_locks);
+        // What was removed or granted is written by whoever has time.
+        crate::pending::Helper::kick(&**handle);
+        match next_ms {
+            None => handle.locks.wait().await,
+            Some(at_ms) => {
+                let left_ns = (at_ms * 1_000_000).saturating_sub(tasks.clock.monotonic_ns());
+                or(handle.locks.wait(), tasks.executor.sleep(Duration::from_nanos(left_ns))).await;
+            }
         }
     }
 }
@@ -174,6 +201,7 @@ async fn checkpoint_once(tasks: &ShardTasks) -> Result<bool> {
     let (completer, durable) = pending(None);
     handle.with_core(|core| core.when_durable(end, Box::new(move |result| completer.complete(result))));
     durable.await?;
+    tasks.reserve.root.reserve_ahead_of(tasks.reserve.timestamps.last())?;
     let memtables: Vec<_> = sealed.iter().rev().map(|s| Arc::clone(&s.memtable)).collect();
     let tables = tasks.keeper.write_checkpoint(&tasks.executor, &memtables, end).await.inspect_err(|error| {
         stop_if_final(handle, error);

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::locking::{LockRequest, Locks};
 use super::request::{Program, Reply, Request};
 use super::tx::{Tx, TxWrite, ops};
 use super::view::ShardView;
@@ -34,7 +35,7 @@ const IDLE_WRITE_NS: u64 = 1_000_000_000;
 
 /// What a waiter still needs of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Need {
+pub(super) enum Need {
     Nothing,
     Written(Lsn),
     Durable(Lsn),
@@ -47,18 +48,24 @@ struct Waiter {
     reply: Reply,
 }
 
-/// Writes that were decided upon and wait for room in the log.
-struct Stalled {
+/// Writes that were decided upon.
+pub(super) struct Step {
     writes: std::collections::BTreeMap<(Keyspace, Vec<u8>), TxWrite>,
     level: Durability,
     reply: Reply,
 }
 
 /// Why a write was not done.
-enum Unwritten {
+pub(super) enum Unwritten {
     /// It has to wait for a flush, a segment or a checkpoint.
     Later,
     Never(Error),
+}
+
+/// What waits for room in the log; nothing else is executed before it.
+pub(super) enum Stalled {
+    Commit(Step),
+    Lock(LockRequest),
 }
 
 /// A memtable that waits for its checkpoint.
@@ -77,6 +84,8 @@ pub struct Outbox {
     pub kick_flusher: bool,
     /// Background work appeared: a memtable to write, a segment to make.
     pub kick_background: bool,
+    /// Something of the locks is due earlier than before.
+    pub kick_locks: bool,
 }
 
 impl Outbox {
@@ -89,8 +98,8 @@ impl Outbox {
 }
 
 pub struct ShardCore {
-    view: Arc<ShardView>,
-    log: Log,
+    pub(super) view: Arc<ShardView>,
+    pub(super) log: Log,
     memory: MemWriter,
     sealed: VecDeque<SealedMemtable>,
     tables: Arc<TableSet>,
@@ -99,14 +108,15 @@ pub struct ShardCore {
     checkpoint_waiters: Vec<(Lsn, Reply)>,
     /// Why the last checkpoints failed; none once one succeeds.
     no_tables: Option<Error>,
-    outbox: Outbox,
+    pub(super) outbox: Outbox,
+    pub(super) locks: Locks,
     order: Order,
     closing: bool,
     memtable_bytes: u64,
     hash_seed: u64,
     timestamps: Arc<Timestamps>,
     ring: Arc<Ring>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     pub counters: Counters,
 }
 
@@ -134,11 +144,13 @@ pub struct CoreParts {
     pub timestamps: Arc<Timestamps>,
     pub ring: Arc<Ring>,
     pub clock: Arc<dyn Clock>,
+    pub locks: Locks,
 }
 
 impl ShardCore {
     pub fn new(parts: CoreParts) -> ShardCore {
-        let CoreParts { view, log, memory, sealed, tables, memtable_bytes, hash_seed, timestamps, ring, clock } = parts;
+        let CoreParts { view, log, memory, sealed, tables, memtable_bytes, hash_seed, timestamps, ring, clock, locks } =
+            parts;
         let core = ShardCore {
             view,
             log,
@@ -150,6 +162,7 @@ impl ShardCore {
             checkpoint_waiters: Vec::new(),
             no_tables: None,
             outbox: Outbox::default(),
+            locks,
             order: Order::Deferred,
             closing: false,
             memtable_bytes,
@@ -209,7 +222,7 @@ impl ShardCore {
         match request {
             Request::Write { ops, level, reply } => {
                 let writes = ops.into_iter().map(tx_write).collect();
-                self.commit(Stalled { writes, level, reply: Box::new(move |result| reply.complete(result)) });
+                self.commit(Step { writes, level, reply: Box::new(move |result| reply.complete(result)) });
             }
             Request::Run { program, level } => self.run(program, level),
             Request::Fence { reply } => self.wait(Need::Nothing, None, plain_reply(reply)),
@@ -223,7 +236,17 @@ impl ShardCore {
                 reply.complete(Ok(()));
             }
             Request::Checkpoint { reply } => self.checkpoint(plain_reply(reply)),
+            Request::Lock(request) => self.lock(request),
         }
+    }
+
+    /// Execute a request if nothing must come before it; else give it back.
+    pub fn execute_if_accepted(&mut self, request: Request) -> std::result::Result<(), Request> {
+        if self.refusal().is_none() && !self.accepts() {
+            return Err(request);
+        }
+        self.execute(request);
+        Ok(())
     }
 
     fn refusal(&self) -> Option<Error> {
@@ -246,20 +269,15 @@ impl ShardCore {
             // It may have read what is not durable yet: its answer comes after theirs.
             self.wait(Need::Nothing, None, reply);
         } else {
-            self.commit(Stalled { writes, level, reply });
+            self.commit(Step { writes, level, reply });
         }
     }
 
     /// Append, apply, and answer when due; or keep for later if the log has no room now.
-    fn commit(&mut self, step: Stalled) {
+    fn commit(&mut self, step: Step) {
         match self.write(ops(&step.writes), step.level) {
             Ok((commit, need)) => self.wait(need, Some(commit), step.reply),
-            Err(Unwritten::Later) => {
-                self.counters.stalls += 1;
-                self.stalled = Some(step);
-                self.outbox.kick_background = true;
-                self.outbox.kick_flusher = true;
-            }
+            Err(Unwritten::Later) => self.stall(Stalled::Commit(step)),
             Err(Unwritten::Never(error)) => {
                 self.outbox.replies.push((step.reply, Err(error)));
                 self.outbox.kick_background = true;
@@ -267,13 +285,31 @@ impl ShardCore {
         }
     }
 
+    /// Keep something until the log has room.
+    pub(super) fn stall(&mut self, what: Stalled) {
+        self.counters.stalls += 1;
+        self.stalled = Some(what);
+        self.outbox.kick_background = true;
+        self.outbox.kick_flusher = true;
+    }
+
     fn retry_stalled(&mut self) {
-        if let Some(step) = self.stalled.take() {
-            match self.view.poisoned() {
-                Some(error) => self.outbox.replies.push((step.reply, Err(error))),
-                None => self.commit(step),
-            }
+        match (self.stalled.take(), self.view.poisoned()) {
+            (Some(stalled), Some(error)) => self.refuse_stalled(stalled, error),
+            (Some(Stalled::Commit(step)), None) => self.commit(step),
+            (Some(Stalled::Lock(request)), None) => self.lock(request),
+            (None, _) => {}
         }
+    }
+
+    fn refuse_stalled(&mut self, stalled: Stalled, error: Error) {
+        let reply = match stalled {
+            Stalled::Commit(step) => step.reply,
+            Stalled::Lock(request) => Box::new(move |done: Result<CommitTs>| {
+                request.refuse(done.err().unwrap_or(Error::Closed));
+            }),
+        };
+        self.outbox.replies.push((reply, Err(error)));
     }
 
     /// Write borrowed ops at once, for a caller that holds the shard and found that it [`ShardCore::accepts`].
@@ -327,7 +363,7 @@ impl ShardCore {
     }
 
     /// One record into the log and the memtable.
-    fn write<'a>(
+    pub(super) fn write<'a>(
         &mut self,
         ops: impl Iterator<Item = OpRef<'a>> + Clone,
         level: Durability,
@@ -342,10 +378,7 @@ impl ShardCore {
             commit = timestamps.draw(in_flight);
             record::encode(out, commit, ops.clone());
         });
-        let appended = appended.map_err(|refused| match (refused, self.log.no_spare()) {
-            (Refused::NoSegment, Some(why)) => Unwritten::Never(self.shown_to_writers(why)),
-            (Refused::NoSegment, None) | (Refused::Full, _) => Unwritten::Later,
-        })?;
+        let appended = appended.map_err(|refused| self.unwritten(refused))?;
         insert_all(&mut self.memory, ops.map(|op| (op.keyspace, op.key, NewVersion { ts: commit, op: op.change })));
         self.counters.writes += 1;
         self.counters.write_bytes += len as u64;
@@ -372,8 +405,21 @@ impl ShardCore {
         Ok((commit, if appended.staged { need } else { Need::Written(appended.end) }))
     }
 
+    fn unwritten(&self, refused: Refused) -> Unwritten {
+        match (refused, self.log.no_spare()) {
+            (Refused::NoSegment, Some(why)) => Unwritten::Never(self.shown_to_writers(why)),
+            (Refused::NoSegment, None) | (Refused::Full, _) => Unwritten::Later,
+        }
+    }
+
+    /// Whether a record of `len` bytes would be written now.
+    pub(super) fn check_room(&mut self, len: usize, room: Room) -> std::result::Result<(), Unwritten> {
+        self.check_memory(room)?;
+        self.log.can_append(len, room).map_err(|refused| self.unwritten(refused))
+    }
+
     /// Stand in line; whoever is in front and has what it needs is answered.
-    fn wait(&mut self, need: Need, wrote: Option<CommitTs>, reply: Reply) {
+    pub(super) fn wait(&mut self, need: Need, wrote: Option<CommitTs>, reply: Reply) {
         self.waiters.push_back(Waiter { need, wrote, reply });
         self.release();
     }
@@ -423,6 +469,7 @@ impl ShardCore {
                 self.release();
                 // A slot or room in a segment may be what it waited for; nobody else would look.
                 self.retry_stalled();
+                self.serve_unserved();
             }
             Err(error) => self.poison(error.stage, error.to_string()),
         }
@@ -434,11 +481,14 @@ impl ShardCore {
         self.view.poison(Arc::new(Poisoned { shard: self.view.id, stage, cause }));
         let error = self.view.poisoned().expect("set above");
         let waiting = self.waiters.drain(..).map(|waiter| waiter.reply);
-        let stalled = self.stalled.take().map(|step| step.reply);
         let checkpoints = self.checkpoint_waiters.drain(..).map(|(_, reply)| reply);
-        for reply in waiting.chain(stalled).chain(checkpoints) {
+        for reply in waiting.chain(checkpoints) {
             self.outbox.replies.push((reply, Err(error.clone())));
         }
+        if let Some(stalled) = self.stalled.take() {
+            self.refuse_stalled(stalled, error.clone());
+        }
+        self.refuse_line(&error);
     }
 
     fn read_state(&self) -> Arc<ReadState> {
@@ -553,11 +603,13 @@ impl ShardCore {
         &self.tables
     }
 
-    /// Refuse all further requests, and the one that still waits for room: nobody will look whether there is some.
+    /// Refuse all further requests, those who wait for a lock, and the one that still waits for room: nobody will look whether
+    /// there is some.
     pub fn begin_closing(&mut self) {
         self.closing = true;
-        if let Some(step) = self.stalled.take() {
-            self.outbox.replies.push((step.reply, Err(Error::Closed)));
+        self.refuse_line(&Error::Closed);
+        if let Some(stalled) = self.stalled.take() {
+            self.refuse_stalled(stalled, Error::Closed);
         }
     }
 

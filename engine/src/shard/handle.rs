@@ -38,6 +38,8 @@ pub struct ShardHandle {
     pub spare: Event,
     /// Tables may want merging.
     pub merge: Event,
+    /// Something of the locks is due earlier than before.
+    pub locks: Event,
     /// The engine wants this shard to end.
     pub close: Event,
     /// A flush has something to do and nobody does it.
@@ -56,6 +58,7 @@ impl ShardHandle {
             checkpoint: Event::default(),
             spare: Event::default(),
             merge: Event::default(),
+            locks: Event::default(),
             close: Event::default(),
             flush_wanted: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -94,7 +97,36 @@ impl ShardHandle {
             self.spare.set();
             self.checkpoint.set();
         }
+        if outbox.kick_locks {
+            self.locks.set();
+        }
         outbox.deliver();
+    }
+
+    /// Run `step` on several cores at once, each with what waits in its inbox executed before. They are given in the order of
+    /// their shards, the order in which everybody takes them.
+    pub fn with_cores<T>(shards: &[&Arc<ShardHandle>], step: impl FnOnce(&mut [&mut ShardCore]) -> T) -> T {
+        assert!(shards.is_sorted_by_key(|shard| shard.view.id), "shards are taken in their order");
+        let mut held: Vec<Held<'_>> = shards.iter().map(|shard| shard.lock()).collect();
+        for (shard, core) in shards.iter().zip(&mut held) {
+            while core.accepts()
+                && let Some(request) = shard.inbox.pop()
+            {
+                core.execute(request);
+            }
+        }
+        let mut cores: Vec<&mut ShardCore> = held.iter_mut().map(|held| &mut **held).collect();
+        let result = step(&mut cores);
+        // All are free before anybody is told: who is told may come back for them.
+        let mut outboxes = Vec::with_capacity(held.len());
+        for (shard, mut core) in shards.iter().zip(held) {
+            outboxes.push(core.take_outbox());
+            shard.flush_wanted.store(core.wants_flush(), Ordering::Release);
+        }
+        for (shard, outbox) in shards.iter().zip(outboxes) {
+            shard.serve(outbox);
+        }
+        result
     }
 
     /// Hand over a request; it is answered through itself.

@@ -3,7 +3,9 @@
 pub mod background;
 pub mod core;
 pub mod handle;
+mod internal;
 pub mod keeper;
+pub mod locking;
 mod moving;
 pub mod recover;
 pub mod request;
@@ -13,6 +15,7 @@ pub mod view;
 
 pub use core::Counters;
 pub use handle::ShardHandle;
+pub use locking::{LockRequest, Released, Wait};
 pub use request::Request;
 pub use tx::Tx;
 pub use view::ShardView;

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::core::SealedMemtable;
+use super::internal::SetAside;
 use super::keeper::Keeper;
 use crate::canary::{Canary, planted};
 use crate::error::{Error, Result};
@@ -85,6 +86,8 @@ pub struct Offline {
     pub sealed: VecDeque<SealedMemtable>,
     pub max_commit: CommitTs,
     pub report: ShardReport,
+    /// Changes of the engine's own keys that the log had.
+    pub set_aside: SetAside,
 }
 
 /// What all shards of a database share when they are read back.
@@ -174,6 +177,7 @@ pub async fn recover_shard(
         memtable_bytes: home.options.memtable_bytes,
         max_commit: keeper.max_commit(),
         records: 0,
+        set_aside: SetAside::default(),
         shard,
         hash_seed: home.hash_seed,
     };
@@ -204,6 +208,7 @@ pub async fn recover_shard(
         sealed,
         max_commit: replay.max_commit,
         report,
+        set_aside: replay.set_aside,
     })
 }
 
@@ -214,6 +219,7 @@ struct Replay {
     memtable_bytes: u64,
     max_commit: CommitTs,
     records: u64,
+    set_aside: SetAside,
     shard: ShardId,
     hash_seed: u64,
 }
@@ -228,6 +234,7 @@ impl Replay {
             record
                 .for_each(|op| {
                     let change = if planted(Canary::ForgetExpiry) { without_expiry(op.change) } else { op.change };
+                    self.set_aside.note(op, record.commit_ts);
                     inserts.push(op.keyspace, op.key, NewVersion { ts: record.commit_ts, op: change });
                 })
                 .map_err(bad)?;

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::ids::CommitTs;
 use crate::options::Durability;
 use crate::pending::Completer;
+use crate::shard::locking::LockRequest;
 use crate::shard::tx::Tx;
 use crate::value::WriteOp;
 
@@ -31,6 +32,8 @@ pub enum Request {
     KeepOrder { reply: Completer<()> },
     /// Write what is in memory as tables and trim the log; answered when that is done.
     Checkpoint { reply: Completer<()> },
+    /// Something about locks.
+    Lock(LockRequest),
 }
 
 impl Request {
@@ -39,6 +42,7 @@ impl Request {
         match self {
             Request::Write { reply, .. } => reply.complete(Err(error)),
             Request::Run { program, .. } => program.refuse(error),
+            Request::Lock(request) => request.refuse(error),
             Request::Fence { reply }
             | Request::Sync { reply }
             | Request::KeepOrder { reply }

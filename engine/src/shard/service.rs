@@ -5,17 +5,20 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::background::{ShardTasks, checkpointer, flusher, merger, pump, spare_keeper};
+use super::background::{Reserve, ShardTasks, checkpointer, flusher, lock_keeper, merger, pump, spare_keeper};
 use super::core::{CoreParts, ShardCore};
 use super::handle::ShardHandle;
 use super::recover::{Home, Offline, ShardReport, recover_shard};
 use super::view::ShardView;
 use crate::error::{Error, Result, Stage};
-use crate::ids::{CommitTs, Life, ShardId};
+use crate::format::hold::StoredSession;
+use crate::ids::{CommitTs, Life, SessionId, ShardId};
+use crate::lock::sessions::Sessions;
 use crate::mailbox::Mailbox;
 use crate::pending::{Completer, pending};
 use crate::reshard::{MoveOrder, Moved, Settled};
 use crate::ring::Ring;
+use crate::root::Root;
 use crate::runtime::{Clock, Executor, LocalFuture, ShardMain, TaskClass};
 use crate::table::Memtable;
 use crate::table::read_state::ReadState;
@@ -32,6 +35,8 @@ pub enum Order {
     MoveOut(MoveOrder, Completer<Moved>),
     /// Name files that others wrote for this shard, and cover every commit up to the one given.
     TakeIn(Vec<Vec<crate::format::manifest::TableMeta>>, CommitTs, Completer<()>),
+    /// Tell the sessions that are this shard's by the ring given.
+    Sessions(Arc<Ring>, Completer<Vec<(SessionId, StoredSession)>>),
     Serve(ServeOrder, Completer<Arc<ShardHandle>>),
     /// End without serving.
     Leave,
@@ -44,6 +49,8 @@ pub struct ServeOrder {
     pub ring_version: u64,
     pub timestamps: Arc<Timestamps>,
     pub snapshots: Arc<Snapshots>,
+    pub sessions: Arc<Sessions>,
+    pub root: Arc<Root>,
     pub visible: CommitTs,
 }
 
@@ -109,6 +116,7 @@ async fn live(
             Order::Settle(reply) => reply.complete(offline.settle().await),
             Order::MoveOut(order, reply) => reply.complete(offline.move_out(&order).await),
             Order::TakeIn(tables, newest, reply) => reply.complete(offline.take_in(tables, newest)),
+            Order::Sessions(ring, reply) => reply.complete(offline.sessions(&ring)),
             Order::Leave => return Ok(()),
             Order::Serve(order, reply) => {
                 let (handle, tasks) = match offline.into_tasks(&home, order, clock) {
@@ -129,6 +137,7 @@ async fn serve(handle: Arc<ShardHandle>, tasks: Rc<ShardTasks>, spawns: Arc<Mail
     let executor = Rc::clone(&tasks.executor);
     executor.spawn(TaskClass::Foreground, Box::pin(pump(Rc::clone(&tasks))));
     executor.spawn(TaskClass::Foreground, Box::pin(flusher(Rc::clone(&tasks))));
+    executor.spawn(TaskClass::Foreground, Box::pin(lock_keeper(Rc::clone(&tasks))));
     executor.spawn(TaskClass::Background, Box::pin(spare_keeper(Rc::clone(&tasks))));
     executor.spawn(TaskClass::Background, Box::pin(checkpointer(Rc::clone(&tasks))));
     executor.spawn(TaskClass::Background, Box::pin(merger(Rc::clone(&tasks))));
@@ -183,7 +192,9 @@ impl Offline {
         order: ServeOrder,
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<ShardHandle>, Rc<ShardTasks>)> {
-        let ServeOrder { life, ring, ring_version, timestamps, snapshots, visible } = order;
+        let ServeOrder { life, ring, ring_version, timestamps, snapshots, sessions, root, visible } = order;
+        let locks = self.locks(&ring, &sessions, root.closed_until_ms())?;
+        let reserve = Reserve { root, timestamps: Arc::clone(&timestamps) };
         let len = stage_bytes(home.options.segment_bytes);
         let shown = home.fs.root().join(&self.paths.stage);
         self.renew_stage(len as u64)?;
@@ -212,6 +223,7 @@ impl Offline {
             timestamps,
             ring,
             clock: Arc::clone(&clock),
+            locks,
         });
         let handle = Arc::new(ShardHandle::new(view, core, home.options.inbox_len));
         let tasks = Rc::new(ShardTasks {
@@ -219,6 +231,7 @@ impl Offline {
             executor: self.executor,
             clock,
             keeper: self.keeper,
+            reserve,
             retired: Default::default(),
         });
         Ok((handle, tasks))

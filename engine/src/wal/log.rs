@@ -197,6 +197,14 @@ impl Log {
         Ok(Appended { end, staged: true })
     }
 
+    /// Whether a record of `payload_len` bytes, far fewer than a slot has, would be taken now.
+    pub fn can_append(&mut self, payload_len: usize, room: Room) -> Result<(), Refused> {
+        let len = frame_len(payload_len);
+        self.check_room(len, room)?;
+        let fits = self.building.as_ref().is_some_and(|b| b.used + len <= b.slot.len() - SLOT_BATCH_AT);
+        if fits || !self.free.is_empty() { Ok(()) } else { Err(Refused::Full) }
+    }
+
     fn begin_building(&mut self) {
         let mut slot = self.free.pop().expect("a free slot was seen");
         let lsn = self.next_batch_lsn();

@@ -4,8 +4,8 @@ use corering_engine::format::superblock::{BadSuperblock, Superblock};
 
 use crate::{memory, seal};
 
-const LEN: usize = 64;
-const RESERVED_AT: usize = 34;
+const LEN: usize = 96;
+const RESERVED_AT: usize = 64;
 
 type Decode = fn(&[u8]) -> Result<Superblock, BadSuperblock>;
 

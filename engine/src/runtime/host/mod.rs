@@ -62,6 +62,12 @@ impl Host for Machine {
         sys::random_u64().expect("the kernel's random source cannot fail once the machine has started")
     }
 
+    fn boot(&self) -> u64 {
+        // Where it cannot be read, every opening counts as another boot: that is careful, not wrong.
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        id.map_or_else(|_| self.random_u64(), |id| xxhash_rust::xxh3::xxh3_64(id.trim().as_bytes()))
+    }
+
     fn processors(&self) -> Vec<usize> {
         sys::allowed_processors().unwrap_or_else(|e| {
             tracing::warn!(error = %e, "cannot ask for the processors to use; using processor 0");

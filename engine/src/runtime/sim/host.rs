@@ -49,6 +49,10 @@ impl Host for SimHost {
         self.shared.lock().rng_host.next_u64()
     }
 
+    fn boot(&self) -> u64 {
+        self.shared.lock().disk.boot
+    }
+
     fn processors(&self) -> Vec<usize> {
         (0..self.shared.lock().config.processors).collect()
     }

@@ -27,6 +27,8 @@ pub struct Disk {
     next_id: u64,
     seq: u64,
     pub(super) capacity: Option<u64>,
+    /// How often the machine was started: [`crate::runtime::Host::boot`].
+    pub(super) boot: u64,
 }
 
 /// A write that was in flight when a run died.
@@ -101,6 +103,7 @@ impl Disk {
             }
         }
         if kind == CrashKind::Machine {
+            disk.boot += 1;
             disk.names.crash(&mut damage);
             for inode in disk.inodes.values_mut() {
                 Arc::make_mut(inode).crash(&mut damage);

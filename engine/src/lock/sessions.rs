@@ -1,0 +1,209 @@
+//! Who may hold locks: sessions, each alive until a time that only its owner moves.
+//!
+//! Guards: a session that has ended or run out is never alive again; whoever names a session must know its secret.
+//! Does not: store sessions or end their holds; whoever finds one due does.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::timers::Timers;
+use super::{LockError, SessionKey, margin_ms};
+use crate::event::Event;
+use crate::ids::{FencingToken, SessionId};
+
+/// The deadline of a session that was ended.
+const ENDED: u64 = 0;
+
+struct Session {
+    secret: u128,
+    ttl_ms: u64,
+    label: Vec<u8>,
+    deadline_ms: AtomicU64,
+}
+
+/// A session, to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionInfo {
+    pub id: SessionId,
+    pub label: Vec<u8>,
+    pub ttl_ms: u64,
+    /// Until it runs out, if it is not kept alive.
+    pub left_ms: u64,
+}
+
+/// A hold that ended without its session's asking: its lease ran out, or the session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockLost {
+    pub name: Vec<u8>,
+    pub session: SessionId,
+    pub token: FencingToken,
+}
+
+type Listener = Box<dyn Fn(&LockLost) + Send + Sync>;
+
+/// All sessions of an open engine.
+#[derive(Default)]
+pub struct Sessions {
+    all: RwLock<HashMap<SessionId, Arc<Session>>>,
+    /// One for each session; moved on when it fires and the session was kept alive meanwhile.
+    timers: Mutex<Timers<SessionId>>,
+    /// Ended, but not yet everywhere.
+    unfinished: Mutex<Vec<SessionId>>,
+    /// There is something new to look after.
+    pub stir: Event,
+    /// Whom to tell of holds that were lost.
+    listeners: RwLock<Vec<Listener>>,
+}
+
+impl Sessions {
+    /// A session begins to live, for its whole time.
+    pub fn add(&self, key: SessionKey, ttl_ms: u64, label: Vec<u8>, now_ms: u64) {
+        let deadline_ms = now_ms.saturating_add(ttl_ms);
+        let session = Session { secret: key.secret, ttl_ms, label, deadline_ms: AtomicU64::new(deadline_ms) };
+        self.all.write().insert(key.id, Arc::new(session));
+        self.timers.lock().add(deadline_ms + margin_ms(ttl_ms), key.id);
+        self.stir.set();
+    }
+
+    pub fn is_live(&self, id: SessionId, now_ms: u64) -> bool {
+        self.all.read().get(&id).is_some_and(|session| now_ms < session.deadline_ms.load(Ordering::Acquire))
+    }
+
+    pub fn contains(&self, id: SessionId) -> bool {
+        self.all.read().contains_key(&id)
+    }
+
+    fn find(&self, key: SessionKey) -> Result<Arc<Session>, LockError> {
+        let all = self.all.read();
+        let session = all.get(&key.id).ok_or(LockError::NoSession { id: key.id })?;
+        if session.secret == key.secret { Ok(Arc::clone(session)) } else { Err(LockError::WrongSecret { id: key.id }) }
+    }
+
+    /// How long a hold of this session may last after all contact with it is lost.
+    pub fn longest_ms(&self, id: SessionId, lease_ms: Option<u64>) -> Option<u64> {
+        let ttl_ms = self.all.read().get(&id)?.ttl_ms;
+        let longest = lease_ms.map_or(ttl_ms, |lease| lease.min(ttl_ms));
+        Some(longest + margin_ms(longest))
+    }
+
+    /// The session lives and this is its secret.
+    pub fn check(&self, key: SessionKey, now_ms: u64) -> Result<(), LockError> {
+        let session = self.find(key)?;
+        if now_ms < session.deadline_ms.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err(LockError::NoSession { id: key.id })
+        }
+    }
+
+    /// Begin its time anew. A session that has run out stays so.
+    pub fn keep_alive(&self, key: SessionKey, now_ms: u64) -> Result<(), LockError> {
+        let session = self.find(key)?;
+        let longer = |deadline: u64| (now_ms < deadline).then(|| deadline.max(now_ms.saturating_add(session.ttl_ms)));
+        let moved = session.deadline_ms.fetch_update(Ordering::AcqRel, Ordering::Acquire, longer);
+        moved.map(drop).map_err(|_| LockError::NoSession { id: key.id })
+    }
+
+    /// Whether this is the session's secret; it may have run out already.
+    pub fn knows(&self, key: SessionKey) -> Result<(), LockError> {
+        self.find(key).map(drop)
+    }
+
+    /// From now on it lives no more. False: it did not, or somebody else has ended it.
+    pub fn begin_end(&self, id: SessionId) -> bool {
+        let all = self.all.read();
+        all.get(&id).is_some_and(|session| session.deadline_ms.swap(ENDED, Ordering::AcqRel) != ENDED)
+    }
+
+    /// Its end is complete everywhere.
+    pub fn remove(&self, id: SessionId) {
+        self.all.write().remove(&id);
+    }
+
+    /// The end of a session could not be completed; it is due again.
+    pub fn end_later(&self, id: SessionId) {
+        self.unfinished.lock().push(id);
+        self.stir.set();
+    }
+
+    /// Sessions past their time and margin, which end now, and those whose end was not completed. Each is given once.
+    pub fn take_due(&self, now_ms: u64) -> Vec<SessionId> {
+        let mut due = std::mem::take(&mut *self.unfinished.lock());
+        let mut timers = self.timers.lock();
+        while let Some(id) = timers.pop_due(now_ms) {
+            let Some(session) = self.all.read().get(&id).cloned() else { continue };
+            match session.deadline_ms.load(Ordering::Acquire) {
+                ENDED => {}
+                deadline if deadline + margin_ms(session.ttl_ms) <= now_ms => {
+                    if self.begin_end(id) {
+                        due.push(id);
+                    }
+                }
+                deadline => timers.add(deadline + margin_ms(session.ttl_ms), id),
+            }
+        }
+        due
+    }
+
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.timers.lock().next_ms()
+    }
+
+    pub fn listen(&self, listener: Listener) {
+        self.listeners.write().push(listener);
+    }
+
+    pub fn tell_lost(&self, lost: &LockLost) {
+        self.listeners.read().iter().for_each(|listener| listener(lost));
+    }
+
+    /// All that live, by number.
+    pub fn list(&self, now_ms: u64) -> Vec<SessionInfo> {
+        let all = self.all.read();
+        let mut list: Vec<SessionInfo> = all.iter().filter_map(|(id, session)| session.info(*id, now_ms)).collect();
+        list.sort_unstable_by_key(|info| info.id);
+        list
+    }
+
+    pub fn info(&self, id: SessionId, now_ms: u64) -> Option<SessionInfo> {
+        self.all.read().get(&id).and_then(|session| session.info(id, now_ms))
+    }
+}
+
+impl Session {
+    fn info(&self, id: SessionId, now_ms: u64) -> Option<SessionInfo> {
+        let left_ms = self.deadline_ms.load(Ordering::Acquire).saturating_sub(now_ms);
+        (left_ms > 0).then(|| SessionInfo { id, label: self.label.clone(), ttl_ms: self.ttl_ms, left_ms })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_run_out_or_ended_lives_no_more() {
+        let sessions = Sessions::default();
+        let key = SessionKey { id: SessionId(1), secret: 7 };
+        sessions.add(key, 1000, b"me".to_vec(), 100);
+        assert_eq!(sessions.next_due_ms(), Some(1150));
+        assert_eq!(sessions.check(SessionKey { secret: 8, ..key }, 100), Err(LockError::WrongSecret { id: key.id }));
+        sessions.keep_alive(key, 1099).unwrap();
+        assert!(sessions.take_due(1150).is_empty(), "it was kept alive");
+        assert!(sessions.is_live(key.id, 2098) && !sessions.is_live(key.id, 2099));
+        let gone = Err(LockError::NoSession { id: key.id });
+        assert_eq!(sessions.keep_alive(key, 2099), gone);
+        assert_eq!(sessions.check(key, 2099), gone);
+        assert!(sessions.take_due(2148).is_empty(), "the margin");
+        assert_eq!(sessions.take_due(2149), [key.id]);
+        assert!(!sessions.begin_end(key.id), "it was ended");
+        sessions.end_later(key.id);
+        assert_eq!(sessions.take_due(0), [key.id]);
+        assert_eq!(sessions.keep_alive(key, 0), gone);
+        sessions.remove(key.id);
+        assert!(!sessions.contains(key.id));
+    }
+}
