@@ -19,6 +19,7 @@ pub fn command() -> Command {
         .subcommand(serve())
         .subcommand(crate::offline::check_command())
         .subcommand(crate::offline::stat_command())
+        .subcommand(crate::locks_cli::command())
         .subcommand(crate::bench::cli::command())
 }
 

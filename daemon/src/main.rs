@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use corering_daemon::exit::{self, Failure};
-use corering_daemon::{bench, cli, config, logging, offline, server};
+use corering_daemon::{bench, cli, config, locks_cli, logging, offline, server};
 
 fn main() {
     let matches = match cli::command().try_get_matches() {
@@ -20,6 +20,7 @@ fn main() {
         Some(("serve", matches)) => serve(matches),
         Some(("check", matches)) => offline::run_check(matches),
         Some(("stat", matches)) => offline::run_stat(matches),
+        Some(("locks", matches)) => locks_cli::run(matches),
         Some(("bench", matches)) => bench::cli::run(matches),
         _ => Err(Failure::usage("no such command")),
     };

@@ -4,6 +4,7 @@ use corering_engine::{Expiry, Keyspace, Kind, Tx, ValueRef};
 
 use super::errors::CommandError;
 use crate::resp::Reply;
+use crate::server::{KeyEvent, KeyEvents};
 
 /// What a step on a shard answers; written for the client's protocol once the step is durable.
 #[derive(Debug)]
@@ -41,11 +42,24 @@ pub struct Cell<'t, 'a> {
     tx: &'t mut Tx<'a>,
     keyspace: Keyspace,
     key: &'t [u8],
+    /// What was done to it, if anybody wants to know.
+    told: Option<KeyEvents>,
 }
 
 impl<'t, 'a> Cell<'t, 'a> {
-    pub fn new(tx: &'t mut Tx<'a>, keyspace: Keyspace, key: &'t [u8]) -> Cell<'t, 'a> {
-        Cell { tx, keyspace, key }
+    pub fn new(tx: &'t mut Tx<'a>, keyspace: Keyspace, key: &'t [u8], tells: bool) -> Cell<'t, 'a> {
+        Cell { tx, keyspace, key, told: tells.then(KeyEvents::default) }
+    }
+
+    pub fn into_events(self) -> KeyEvents {
+        self.told.unwrap_or_default()
+    }
+
+    fn tell(&mut self, event: KeyEvent, expiry: Expiry) {
+        if let Some(told) = &mut self.told {
+            told.events.push(event);
+            told.expiry = expiry;
+        }
     }
 
     pub fn get(&self) -> Result<Option<ValueRef<'_>>, CommandError> {
@@ -54,17 +68,35 @@ impl<'t, 'a> Cell<'t, 'a> {
 
     /// Set a string. One that has expired already is not there at all.
     pub fn put(&mut self, value: &[u8], expiry: Expiry) -> Result<(), CommandError> {
-        Ok(self.tx.put(self.keyspace, self.key, value, Kind::BYTES, expiry)?)
+        self.put_as(KeyEvent::Set, value, expiry)
+    }
+
+    /// Set a string; those who listen are told that it was this.
+    pub fn put_as(&mut self, event: KeyEvent, value: &[u8], expiry: Expiry) -> Result<(), CommandError> {
+        self.tx.put(self.keyspace, self.key, value, Kind::BYTES, expiry)?;
+        self.tell(event, expiry);
+        Ok(())
+    }
+
+    /// The last put was given an expiry.
+    pub fn tell_expire(&mut self, expiry: Expiry) {
+        if !expiry.is_never() {
+            self.tell(KeyEvent::Expire, expiry);
+        }
     }
 
     /// Keep the value, of whatever kind, and change its expiry.
     pub fn set_expiry(&mut self, expiry: Expiry) -> Result<(), CommandError> {
         let Some(value) = self.get()?.map(ValueRef::to_value) else { return Ok(()) };
-        Ok(self.tx.put(self.keyspace, self.key, &value.bytes, value.kind, expiry)?)
+        self.tx.put(self.keyspace, self.key, &value.bytes, value.kind, expiry)?;
+        self.tell(if expiry.is_never() { KeyEvent::Persist } else { KeyEvent::Expire }, expiry);
+        Ok(())
     }
 
     pub fn delete(&mut self) -> Result<(), CommandError> {
-        Ok(self.tx.delete(self.keyspace, self.key)?)
+        self.tx.delete(self.keyspace, self.key)?;
+        self.tell(KeyEvent::Del, Expiry::NEVER);
+        Ok(())
     }
 
     pub fn now_ms(&self) -> u64 {

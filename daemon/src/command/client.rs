@@ -149,11 +149,30 @@ fn info(session: &mut Session, _: Request<'_>) -> Outcome {
     Ok(())
 }
 
-/// The classes of clients that Redis knows; all of ours are of the first.
-fn is_normal(class: &[u8]) -> Result<bool, CommandError> {
+/// The classes of clients that Redis knows, of which we have two.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Normal,
+    Listener,
+    Other,
+}
+
+impl Class {
+    fn includes(self, client: &ClientInfo) -> bool {
+        let listens = client.subscriptions() > 0;
+        match self {
+            Class::Normal => !listens,
+            Class::Listener => listens,
+            Class::Other => false,
+        }
+    }
+}
+
+fn class(class: &[u8]) -> Result<Class, CommandError> {
     match class.to_ascii_lowercase().as_slice() {
-        b"normal" => Ok(true),
-        b"master" | b"slave" | b"replica" | b"pubsub" => Ok(false),
+        b"normal" => Ok(Class::Normal),
+        b"pubsub" => Ok(Class::Listener),
+        b"master" | b"slave" | b"replica" => Ok(Class::Other),
         _ => Err(CommandError::bytes([b"ERR Unknown client type '", class, b"'"].concat())),
     }
 }
@@ -162,11 +181,10 @@ fn list(session: &mut Session, request: Request<'_>) -> Outcome {
     let mut clients = match request.len() {
         2 => session.registry().all(),
         4 if request.arg(2).eq_ignore_ascii_case(b"type") => {
-            if is_normal(request.arg(3))? {
-                session.registry().all()
-            } else {
-                Vec::new()
-            }
+            let class = class(request.arg(3))?;
+            let mut clients = session.registry().all();
+            clients.retain(|client| class.includes(client));
+            clients
         }
         4.. if request.arg(2).eq_ignore_ascii_case(b"id") => {
             let mut clients = Vec::new();
@@ -197,7 +215,7 @@ struct Victims<'a> {
     id: Option<u64>,
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
-    not_normal: bool,
+    class: Option<Class>,
     spare_self: bool,
 }
 
@@ -206,7 +224,7 @@ impl Victims<'_> {
         self.id.is_none_or(|id| id == client.id)
             && self.addr.is_none_or(|addr| addr == client.addr.as_bytes())
             && self.laddr.is_none_or(|laddr| laddr == client.laddr.as_bytes())
-            && !self.not_normal
+            && self.class.is_none_or(|class| class.includes(client))
             && !(self.spare_self && client.id == own)
     }
 }
@@ -236,7 +254,7 @@ fn victims<'a>(request: Request<'a>) -> Result<Victims<'a>, CommandError> {
                 Some(id @ 1..) => victims.id = Some(id as u64),
                 _ => return Err(CommandError::fixed("ERR client-id should be greater than 0")),
             },
-            b"type" => victims.not_normal = !is_normal(value)?,
+            b"type" => victims.class = Some(class(value)?),
             b"addr" => victims.addr = Some(value),
             b"laddr" => victims.laddr = Some(value),
             b"user" if value == USER => {}

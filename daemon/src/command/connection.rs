@@ -4,6 +4,7 @@ use corering_engine::Keyspace;
 
 use super::DATABASES;
 use super::errors::CommandError;
+use super::pubsub;
 use super::spec::{Categories, Command, Flags, Group, Handler, Outcome};
 use super::strings::integer;
 use crate::resp::{Protocol, Request, parse_i64};
@@ -33,6 +34,7 @@ pub const COMMANDS: &[Command] = &[
 
 fn ping(session: &mut Session, request: Request<'_>) -> Outcome {
     match request.len() {
+        1 | 2 if pubsub::pong(session, request) => {}
         1 => session.reply().simple("PONG"),
         2 => session.reply().bulk(request.arg(1)),
         _ => return Err(CommandError::arity("ping")),

@@ -1,9 +1,10 @@
 //! From a request to the handler that answers it, or the reason why none may.
 
 use super::errors::CommandError;
+use super::pubsub::allowed_while_listening;
 use super::spec::Flags;
 use super::table::{self, Entry};
-use crate::resp::Request;
+use crate::resp::{Protocol, Request};
 use crate::server::Session;
 
 /// Bytes of a name, and of all arguments, that an error repeats.
@@ -32,6 +33,13 @@ pub fn resolve(session: &Session, request: Request<'_>) -> Result<Resolved, Comm
     }
     if !session.is_authenticated() && !entry.command.flags.has(Flags::NO_AUTH) {
         return Err(CommandError::NO_AUTH);
+    }
+    let listens = session.protocol() == Protocol::Resp2 && session.info().subscriptions() > 0;
+    if listens && !allowed_while_listening(entry.command.name) {
+        return Err(CommandError::text(format!(
+            "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+            entry.full_name
+        )));
     }
     Ok(Resolved::Run(entry))
 }

@@ -265,7 +265,7 @@ fn getkeysandflags(session: &mut Session, request: Request<'_>) -> Outcome {
     let (entry, whole) = whole_command(request)?;
     let mut found = Vec::new();
     for keys in entry.command.keys {
-        let access = if keys.access.has(Access::VARIABLE) { access_of_set(whole) } else { keys.access };
+        let access = if keys.access.has(Access::VARIABLE) { access_of(entry, whole) } else { keys.access };
         found.extend(keys.positions(whole.len()).map(|place| (whole.arg(place), access)));
     }
     let mut reply = session.reply();
@@ -278,8 +278,17 @@ fn getkeysandflags(session: &mut Session, request: Request<'_>) -> Outcome {
     Ok(())
 }
 
-/// SET alone does different things with its key: with GET it reads it too.
-fn access_of_set(whole: Request<'_>) -> Access {
-    let gets = whole.skip(3).iter().any(|word| word.eq_ignore_ascii_case(b"get"));
-    if gets { Access::RW.or(Access::ACCESS).or(Access::UPDATE) } else { Access::OW.or(Access::UPDATE) }
+/// SET and DELEX do different things with their key: with GET or a condition on its string they read it too.
+fn access_of(entry: &Entry, whole: Request<'_>) -> Access {
+    let options = whole.skip(if entry.command.name == "delex" { 2 } else { 3 });
+    let has =
+        |names: &[&str]| options.iter().any(|word| names.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes())));
+    if entry.command.name == "delex" {
+        return if has(&["ifeq", "ifne"]) { Access::RW.or(Access::DELETE) } else { Access::RM.or(Access::DELETE) };
+    }
+    if has(&["get", "ifeq", "ifne"]) {
+        Access::RW.or(Access::ACCESS).or(Access::UPDATE)
+    } else {
+        Access::OW.or(Access::UPDATE)
+    }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use corering_engine::Error;
+use corering_engine::{Error, LockError};
 
 /// The line of an error reply, from its code on.
 #[derive(Clone, Debug)]
@@ -80,9 +80,26 @@ impl From<Error> for CommandError {
             Error::Busy { .. } => CommandError::text(format!("TRYAGAIN {error}")),
             // Clients know this one too: writes are refused because of the disk, reads go on.
             Error::NoSpace { .. } => CommandError::text(format!("MISCONF {error}")),
+            Error::Lock(refusal) => CommandError::text(format!("{} {refusal}", lock_code(refusal))),
             _ => CommandError::text(format!("ERR {error}")),
         };
         CommandError { cause: Some(Arc::new(error)), ..told }
+    }
+}
+
+/// The first word of a lock's or a session's refusal.
+fn lock_code(refusal: &LockError) -> &'static str {
+    match refusal {
+        LockError::Held => "LOCKED",
+        LockError::TimedOut => "LOCKTIMEOUT",
+        LockError::NotHeld => "NOTHELD",
+        LockError::WrongToken { .. } => "WRONGTOKEN",
+        LockError::Expired => "LEASEEXPIRED",
+        LockError::Fenced { .. } => "FENCED",
+        LockError::NoSession { .. } => "NOSESSION",
+        LockError::WrongSecret { .. } => "WRONGSECRET",
+        LockError::Deadlock { .. } => "DEADLOCK",
+        LockError::OtherPermits { .. } => "OTHERPERMITS",
     }
 }
 

@@ -20,6 +20,7 @@ const SECTIONS: &[&str] = &[
     "memory",
     "persistence",
     "stats",
+    "locks",
     "replication",
     "cpu",
     "modules",
@@ -42,6 +43,7 @@ pub fn info<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'
                 "memory" => memory(),
                 "persistence" => persistence(session),
                 "stats" => stats(session),
+                "locks" => locks(session),
                 "replication" => replication(session),
                 "cpu" => cpu(),
                 "errorstats" => errorstats(session),
@@ -111,7 +113,7 @@ fn clients(session: &Session) -> String {
         "maxclients": session.settings().maxclients,
         "client_recent_max_input_buffer": largest(|client| client.input_bytes()),
         "client_recent_max_output_buffer": largest(|client| client.output_bytes()),
-        "blocked_clients": 0,
+        "blocked_clients": session.blocked_clients(),
     }
 }
 
@@ -178,11 +180,25 @@ fn stats(session: &Session) -> String {
         "evicted_keys": 0,
         "keyspace_hits": sum.hits,
         "keyspace_misses": sum.misses,
-        "pubsub_channels": 0,
-        "pubsub_patterns": 0,
+        "pubsub_channels": session.pubsub().counts().0,
+        "pubsub_patterns": session.pubsub().counts().1,
         "total_error_replies": sum.errors,
         "total_reads_processed": sum.receives,
         "total_writes_processed": sum.sends,
+    }
+}
+
+fn locks(session: &Session) -> String {
+    let sum = session.stats().sum();
+    let engine = session.engine_stats();
+    fields! {
+        "lock_sessions": session.client().sessions().len(),
+        "lock_names": engine.sum(|shard| shard.locks),
+        "lock_waiters": engine.sum(|shard| shard.lock_waiters),
+        "lock_grants": sum.lock_grants,
+        "lock_timeouts": sum.lock_timeouts,
+        "lock_expiries": session.lockers().lost(),
+        "lock_fenced_writes": sum.lock_fenced,
     }
 }
 

@@ -13,7 +13,7 @@ use corering_engine::{Expiry, Kind, ShardId, Value, WriteBatch};
 use super::errors::CommandError;
 use super::spec::{Access, Categories, Command, Flags, Group, Handler, Keys, Outcome};
 use crate::resp::Request;
-use crate::server::{Session, Waiting};
+use crate::server::{KeyEvent, KeyEvents, Session, Waiting};
 
 const PER_KEY: &str = "O(N) where N is the number of keys given";
 
@@ -95,30 +95,37 @@ fn by_shard(session: &Session, request: Request<'_>, step: usize) -> BTreeMap<Sh
 pub fn del(session: &mut Session, request: Request<'_>) -> Outcome {
     let keyspace = session.keyspace();
     if request.len() == 2 {
-        let key = request.arg(1);
-        let shard = session.client().shard_of(key);
-        let pending = session.client().delete(keyspace, key, session.write_options(Expiry::NEVER));
-        session.wait_for(shard, Waiting::Deleted(pending), 0);
-        return Ok(());
+        return session.delete(request.arg(1));
     }
     let mut sums = Vec::new();
     let shards = by_shard(session, request, 1);
     for places in shards.values() {
         let keys: Vec<Vec<u8>> = places.iter().map(|place| request.arg(*place).to_vec()).collect();
         let Some(first) = keys.first().cloned() else { continue };
-        sums.push(session.client().run(&first, session.write_options(Expiry::NEVER), move |tx| {
-            let mut deleted = 0;
-            for key in &keys {
-                if tx.get(keyspace, key)?.is_some() {
-                    tx.delete(keyspace, key)?;
-                    deleted += 1;
+        let shared = session.shared_for_events();
+        let deleted = session.client().run(&first, session.write_options(Expiry::NEVER), move |tx| {
+            let mut deleted = Vec::new();
+            for key in keys {
+                if tx.get(keyspace, &key)?.is_some() {
+                    tx.delete(keyspace, &key)?;
+                    deleted.push(key);
                 }
             }
             Ok(deleted)
+        });
+        sums.push(deleted.then(move |deleted| {
+            if let Some(shared) = shared {
+                deleted.iter().for_each(|key| shared.tell_events(keyspace, key, &happened(KeyEvent::Del)));
+            }
+            Ok(deleted.len() as i64)
         }));
     }
     session.wait_for_all(shards.keys(), Waiting::Sum(sums), 0);
     Ok(())
+}
+
+fn happened(event: KeyEvent) -> KeyEvents {
+    KeyEvents { events: vec![event], expiry: Expiry::NEVER }
 }
 
 fn pairs_are_whole(request: Request<'_>, name: &str) -> Outcome {
@@ -137,7 +144,15 @@ fn mset(session: &mut Session, request: Request<'_>) -> Outcome {
             batch.put(keyspace, request.arg(place), request.arg(place + 1));
             bytes += request.arg(place + 1).len();
         }
-        batches.push(session.client().write_batch(batch, session.write_options(Expiry::NEVER)));
+        let mut written = session.client().write_batch(batch, session.write_options(Expiry::NEVER));
+        if let Some(shared) = session.shared_for_events() {
+            let keys: Vec<Vec<u8>> = places.iter().map(|place| request.arg(*place).to_vec()).collect();
+            written = written.then(move |commit| {
+                keys.iter().for_each(|key| shared.tell_events(keyspace, key, &happened(KeyEvent::Set)));
+                Ok(commit)
+            });
+        }
+        batches.push(written);
     }
     session.wait_for_all(shards.keys(), Waiting::All(batches), bytes);
     Ok(())
@@ -160,7 +175,13 @@ fn msetnx<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'a,
         }
         let mut set = true;
         for places in shards.values() {
-            set &= set_absent(session, request, places).await?;
+            let done = set_absent(session, request, places).await?;
+            if let Some(shared) = session.shared_for_events().filter(|_| done) {
+                for &place in places {
+                    shared.tell_events(session.keyspace(), request.arg(place), &happened(KeyEvent::Set));
+                }
+            }
+            set &= done;
         }
         session.reply().integer(i64::from(set));
         Ok(())
@@ -226,10 +247,15 @@ async fn move_key(session: &Session, from: &[u8], to: &[u8], only_if_absent: boo
             (true, true) => Moved::TargetExists,
         });
     }
-    if client.shard_of(from) == client.shard_of(to) {
-        return move_within(session, from, to, only_if_absent).await;
+    let moved = if client.shard_of(from) == client.shard_of(to) {
+        move_within(session, from, to, only_if_absent).await?
+    } else {
+        move_across(session, from, to, only_if_absent).await?
+    };
+    if let Some(shared) = session.shared_for_events().filter(|_| moved == Moved::Done) {
+        shared.tell_renamed(session.keyspace(), from, to);
     }
-    move_across(session, from, to, only_if_absent).await
+    Ok(moved)
 }
 
 async fn move_within(session: &Session, from: &[u8], to: &[u8], only_if_absent: bool) -> Result<Moved, CommandError> {

@@ -6,11 +6,34 @@ use super::errors::CommandError;
 use super::expiry::{self, Unit};
 use crate::resp::Request;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// On what a write depends.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum When {
     Always,
     Absent,
     Present,
+    /// It is there and holds this.
+    Equal(Vec<u8>),
+    /// It holds something else, or is not there.
+    Different(Vec<u8>),
+}
+
+impl When {
+    /// Whether it allows a write over these bytes; `None`: there is no key.
+    pub fn allows(&self, found: Option<&[u8]>) -> bool {
+        match self {
+            When::Always => true,
+            When::Absent => found.is_none(),
+            When::Present => found.is_some(),
+            When::Equal(bytes) => found == Some(bytes),
+            When::Different(bytes) => found != Some(bytes),
+        }
+    }
+
+    /// Whether the key's bytes matter, and so must be a string's.
+    pub fn compares(&self) -> bool {
+        matches!(self, When::Equal(_) | When::Different(_))
+    }
 }
 
 /// How a time was given: `EX`, `PX`, `EXAT`, `PXAT`.
@@ -50,8 +73,16 @@ impl<'a> StringOptions<'a> {
         while let Some(word) = words.next() {
             let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
             match of {
-                Of::Set if is("nx") && options.when != When::Present => options.when = When::Absent,
-                Of::Set if is("xx") && options.when != When::Absent => options.when = When::Present,
+                Of::Set if is("nx") && matches!(options.when, When::Always | When::Absent) => {
+                    options.when = When::Absent
+                }
+                Of::Set if is("xx") && matches!(options.when, When::Always | When::Present) => {
+                    options.when = When::Present
+                }
+                Of::Set if (is("ifeq") || is("ifne")) && options.when == When::Always => {
+                    let value = words.next().ok_or(CommandError::SYNTAX)?.to_vec();
+                    options.when = if is("ifeq") { When::Equal(value) } else { When::Different(value) };
+                }
                 Of::Set if is("get") => options.get = true,
                 Of::Set if is("keepttl") && options.time.is_none() => options.keep_ttl = true,
                 Of::Getex if is("persist") && options.time.is_none() => options.persist = true,
@@ -87,7 +118,13 @@ impl<'a> StringOptions<'a> {
 
     /// Without what borrows the request, for a step on another thread.
     pub fn detached(&self) -> StringOptions<'static> {
-        StringOptions { when: self.when, get: self.get, keep_ttl: self.keep_ttl, persist: self.persist, time: None }
+        StringOptions {
+            when: self.when.clone(),
+            get: self.get,
+            keep_ttl: self.keep_ttl,
+            persist: self.persist,
+            time: None,
+        }
     }
 }
 

@@ -298,6 +298,9 @@ async fn flush(session: &Session, keyspace: Keyspace) -> Outcome {
     for pending in sent {
         pending.await?;
     }
+    if let Some(shared) = session.shared_for_events() {
+        shared.expiries.clear(Some(keyspace));
+    }
     Ok(())
 }
 

@@ -62,6 +62,7 @@ bits! {
         NO_ASYNC_LOADING = 9 => "no_async_loading",
         NO_MULTI = 10 => "no_multi",
         ALLOW_BUSY = 11 => "allow_busy",
+        PUBSUB = 12 => "pubsub",
     }
 }
 
@@ -77,6 +78,8 @@ bits! {
         SLOW = 6 => "@slow",
         DANGEROUS = 7 => "@dangerous",
         CONNECTION = 8 => "@connection",
+        PUBSUB = 9 => "@pubsub",
+        LOCK = 10 => "@lock",
     }
 }
 
@@ -138,6 +141,8 @@ pub enum Group {
     Generic,
     Connection,
     Server,
+    Pubsub,
+    Lock,
 }
 
 impl Group {
@@ -147,6 +152,8 @@ impl Group {
             Group::Generic => "generic",
             Group::Connection => "connection",
             Group::Server => "server",
+            Group::Pubsub => "pubsub",
+            Group::Lock => "lock",
         }
     }
 }

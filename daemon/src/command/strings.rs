@@ -9,7 +9,7 @@ use super::long_double::LongDouble;
 use super::options::{StringOptions, When};
 use super::spec::{Access, Categories, Command, Flags, Group, Handler, Keys, Outcome};
 use crate::resp::{Reply, Request, parse_i64};
-use crate::server::{Session, Waiting};
+use crate::server::{KeyEvent, Session};
 
 const READ: Flags = Flags::READONLY;
 const READ_FAST: Flags = READ.or(Flags::FAST);
@@ -25,6 +25,7 @@ const LEN_KEY: &[Keys] = &[Keys::one(1, Access::RO)];
 const PUT_KEY: &[Keys] = &[Keys::one(1, Access::OW.or(Access::UPDATE))];
 const NEW_KEY: &[Keys] = &[Keys::one(1, Access::OW.or(Access::INSERT))];
 const CHANGE_KEY: &[Keys] = &[Keys::one(1, Access::RW.or(Access::ACCESS).or(Access::UPDATE))];
+const REMOVE_KEY: &[Keys] = &[Keys::one(1, Access::RM.or(Access::ACCESS).or(Access::DELETE))];
 const TAKE_KEY: &[Keys] = &[Keys::one(1, Access::RW.or(Access::ACCESS).or(Access::DELETE))];
 
 pub const COMMANDS: &[Command] = &[
@@ -48,6 +49,12 @@ pub const COMMANDS: &[Command] = &[
     row("getdel", 2, "6.2.0", Flags::WRITE.or(Flags::FAST), Handler::Now(getdel))
         .keys(TAKE_KEY)
         .summary("Returns the string of a key and deletes the key."),
+    row("delifeq", 3, "9.0.0", Flags::WRITE.or(Flags::FAST), Handler::Now(delifeq))
+        .keys(REMOVE_KEY)
+        .summary("Deletes a key if its string is the one given (as Valkey 9 does)."),
+    row("delex", -2, "8.4.0", Flags::WRITE.or(Flags::FAST), Handler::Now(delex))
+        .keys(&[Keys::one(1, Access::RW.or(Access::DELETE).or(Access::VARIABLE))])
+        .summary("Deletes a key, if its string is (IFEQ) or is not (IFNE) the one given (as Redis 8.4 does)."),
     row("getex", -2, "6.2.0", Flags::WRITE.or(Flags::FAST), Handler::Now(getex))
         .keys(&[Keys::one(1, Access::RW.or(Access::ACCESS).or(Access::UPDATE))
             .noted("RW and UPDATE because it changes the TTL")])
@@ -145,22 +152,15 @@ fn range(bytes: &[u8], start: i64, end: i64) -> &[u8] {
 fn set(session: &mut Session, request: Request<'_>) -> Outcome {
     let (key, value) = (request.arg(1), request.arg(2));
     if request.len() == 3 {
-        return put(session, key, value, Expiry::NEVER);
+        return session.put(key, value, Expiry::NEVER);
     }
     let options = StringOptions::parse_set(request)?;
     let expiry = options.expiry(session.wall_ms(), "set")?;
     if options.is_plain() {
-        return put(session, key, value, expiry.unwrap_or(Expiry::NEVER));
+        return session.put(key, value, expiry.unwrap_or(Expiry::NEVER));
     }
     let (value, options) = (value.to_vec(), options.detached());
     session.update(key, move |cell| set_if(cell, &value, &options, expiry))
-}
-
-fn put(session: &mut Session, key: &[u8], value: &[u8], expiry: Expiry) -> Outcome {
-    let shard = session.client().shard_of(key);
-    let pending = session.client().put(session.keyspace(), key, value, session.write_options(expiry));
-    session.wait_for(shard, Waiting::Stored(pending), value.len());
-    Ok(())
 }
 
 fn set_if(
@@ -174,14 +174,14 @@ fn set_if(
         Some(value) if options.get => Some(string(value)?.bytes.to_vec()),
         _ => None,
     };
-    let refused = match options.when {
-        When::Always => false,
-        When::Absent => found.is_some(),
-        When::Present => found.is_none(),
-    };
+    if options.when.compares() {
+        found.map(string).transpose()?;
+    }
+    let refused = !options.when.allows(found.map(|value| value.bytes));
     if !refused {
         let kept = found.filter(|_| options.keep_ttl).map_or(Expiry::NEVER, |value| value.expiry);
         cell.put(value, expiry.unwrap_or(kept))?;
+        cell.tell_expire(expiry.unwrap_or(Expiry::NEVER));
     }
     Ok(match (options.get, before) {
         (true, Some(before)) => Answer::Bulk(before),
@@ -204,12 +204,12 @@ fn setnx(session: &mut Session, request: Request<'_>) -> Outcome {
 
 fn setex(session: &mut Session, request: Request<'_>) -> Outcome {
     let expiry = expiry::from_now(request.arg(2), Unit::Seconds, session.wall_ms(), "setex")?;
-    put(session, request.arg(1), request.arg(3), expiry)
+    session.put(request.arg(1), request.arg(3), expiry)
 }
 
 fn psetex(session: &mut Session, request: Request<'_>) -> Outcome {
     let expiry = expiry::from_now(request.arg(2), Unit::Milliseconds, session.wall_ms(), "psetex")?;
-    put(session, request.arg(1), request.arg(3), expiry)
+    session.put(request.arg(1), request.arg(3), expiry)
 }
 
 fn getset(session: &mut Session, request: Request<'_>) -> Outcome {
@@ -233,6 +233,36 @@ fn getdel(session: &mut Session, request: Request<'_>) -> Outcome {
     })
 }
 
+/// Delete a key if its string is as asked; answers whether it was.
+fn delete_if(session: &mut Session, key: &[u8], when: When) -> Outcome {
+    session.update(key, move |cell| {
+        let Some(found) = cell.get()? else { return Ok(Answer::Integer(0)) };
+        if !when.allows(Some(string(found)?.bytes)) {
+            return Ok(Answer::Integer(0));
+        }
+        cell.delete()?;
+        Ok(Answer::Integer(1))
+    })
+}
+
+fn delifeq(session: &mut Session, request: Request<'_>) -> Outcome {
+    delete_if(session, request.arg(1), When::Equal(request.arg(2).to_vec()))
+}
+
+fn delex(session: &mut Session, request: Request<'_>) -> Outcome {
+    let value = match request.len() {
+        2 => return session.delete(request.arg(1)),
+        4 => request.arg(3).to_vec(),
+        _ => return Err(CommandError::arity("delex")),
+    };
+    let when = match request.arg(2).to_ascii_lowercase().as_slice() {
+        b"ifeq" => When::Equal(value),
+        b"ifne" => When::Different(value),
+        _ => return Err(CommandError::fixed("ERR Invalid condition. Use IFEQ or IFNE")),
+    };
+    delete_if(session, request.arg(1), when)
+}
+
 fn getex(session: &mut Session, request: Request<'_>) -> Outcome {
     let options = StringOptions::parse_getex(request)?;
     // A bad expiry is an error only where there is a key to give it to.
@@ -248,7 +278,7 @@ fn getex(session: &mut Session, request: Request<'_>) -> Outcome {
         if wanted.is_past(cell.now_ms()) {
             cell.delete()?;
         } else if wanted != current {
-            cell.put(&bytes, wanted)?;
+            cell.set_expiry(wanted)?;
         }
         Ok(Answer::Bulk(bytes))
     })
@@ -259,7 +289,7 @@ fn append(session: &mut Session, request: Request<'_>) -> Outcome {
     let max = session.settings().value_len_max();
     session.update(request.arg(1), move |cell| {
         let Some(found) = cell.get()? else {
-            cell.put(&tail, Expiry::NEVER)?;
+            cell.put_as(KeyEvent::Append, &tail, Expiry::NEVER)?;
             return Ok(Answer::Integer(tail.len() as i64));
         };
         let (head, expiry) = (string(found)?.bytes, found.expiry);
@@ -268,7 +298,7 @@ fn append(session: &mut Session, request: Request<'_>) -> Outcome {
         }
         let whole = [head, &tail].concat();
         // Redis appends nothing without a trace; so do we, at the price of a write that changes nothing.
-        cell.put(&whole, expiry)?;
+        cell.put_as(KeyEvent::Append, &whole, expiry)?;
         Ok(Answer::Integer(whole.len() as i64))
     })
 }
@@ -293,7 +323,7 @@ fn setrange(session: &mut Session, request: Request<'_>) -> Outcome {
         if let Some(place) = whole.get_mut(offset as usize..end as usize) {
             place.copy_from_slice(&part);
         }
-        cell.put(&whole, expiry)?;
+        cell.put_as(KeyEvent::SetRange, &whole, expiry)?;
         Ok(Answer::Integer(whole.len() as i64))
     })
 }
@@ -323,7 +353,7 @@ fn add(session: &mut Session, key: &[u8], by: i64) -> Outcome {
             None => (0, Expiry::NEVER),
         };
         let sum = number.checked_add(by).ok_or(CommandError::OVERFLOW)?;
-        cell.put(itoa::Buffer::new().format(sum).as_bytes(), expiry)?;
+        cell.put_as(KeyEvent::IncrBy, itoa::Buffer::new().format(sum).as_bytes(), expiry)?;
         Ok(Answer::Integer(sum))
     })
 }
@@ -337,7 +367,7 @@ fn incrbyfloat(session: &mut Session, request: Request<'_>) -> Outcome {
         };
         let by = by.ok_or(CommandError::NOT_A_FLOAT)?;
         let sum = number.plus(by).print().ok_or(CommandError::NOT_FINITE)?;
-        cell.put(sum.as_bytes(), expiry)?;
+        cell.put_as(KeyEvent::IncrByFloat, sum.as_bytes(), expiry)?;
         Ok(Answer::Bulk(sum.into_bytes()))
     })
 }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::spec::Command;
-use super::{client, config_command, connection, docs, keys, multi_key, object, server, strings};
+use super::{
+    client, config_command, connection, docs, guard, keys, locks, multi_key, object, pubsub, server, sessions, strings,
+};
 use crate::server::Session;
 
 /// A command or subcommand with its full name (`client|id`).
@@ -39,6 +41,10 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         docs::COMMANDS,
         object::COMMANDS,
         server::COMMANDS,
+        sessions::COMMANDS,
+        locks::COMMANDS,
+        guard::COMMANDS,
+        pubsub::COMMANDS,
     ];
     families.into_iter().flatten()
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use corering_engine::{Durability, Options, VALUE_LEN_MAX};
 
+use crate::server::EventClasses;
+
 /// How log lines look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogFormat {
@@ -60,6 +62,9 @@ pub struct Settings {
     pub proto_max_bulk_len: u64,
     pub client_query_buffer_limit: u64,
     pub client_output_buffer_limit: OutputLimit,
+    /// The same for those who listen to channels.
+    pub listener_output_limit: OutputLimit,
+    pub notify_keyspace_events: EventClasses,
     pub requirepass: String,
     pub redis_version: String,
     pub server_name: String,
@@ -92,6 +97,8 @@ impl Default for Settings {
             proto_max_bulk_len: 512 << 20,
             client_query_buffer_limit: 256 << 20,
             client_output_buffer_limit: OutputLimit { hard_bytes: 256 << 20, soft_bytes: 64 << 20, soft_seconds: 60 },
+            listener_output_limit: OutputLimit { hard_bytes: 32 << 20, soft_bytes: 8 << 20, soft_seconds: 60 },
+            notify_keyspace_events: EventClasses::default(),
             requirepass: String::new(),
             redis_version: "7.2.4".to_owned(),
             server_name: "corering".to_owned(),

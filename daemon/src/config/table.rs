@@ -105,9 +105,15 @@ pub static SETTINGS: &[Setting] = &[
     row("client-query-buffer-limit", "BYTES", "Longest request [default: 256mb]", AtRuntime,
         |s, v| { s.client_query_buffer_limit = values::bytes(v, MIB, i64::MAX as u64)?; Ok(()) },
         |s| s.client_query_buffer_limit.to_string()),
-    row("client-output-buffer-limit", "LIMITS", "Replies that may wait for a client: normal HARD SOFT SECONDS [default: normal 256mb 64mb 60]", AtRuntime,
-        |s, v| { s.client_output_buffer_limit = values::output_limit(v, s.client_output_buffer_limit)?; Ok(()) },
-        |s| values::print_output_limit(s.client_output_buffer_limit)),
+    row("client-output-buffer-limit", "LIMITS", "Replies that may wait for a client: normal|pubsub HARD SOFT SECONDS ... [default: normal 256mb 64mb 60 pubsub 32mb 8mb 60]", AtRuntime,
+        |s, v| {
+            let limits = values::output_limits(v, [s.client_output_buffer_limit, s.listener_output_limit])?;
+            [s.client_output_buffer_limit, s.listener_output_limit] = limits;
+            Ok(())
+        },
+        |s| values::print_output_limits([s.client_output_buffer_limit, s.listener_output_limit])),
+    row("notify-keyspace-events", "CLASSES", "Events of keys that are published, as in Redis: K, E, g, $, x, A [default: none]", AtRuntime,
+        |s, v| { s.notify_keyspace_events = values::event_classes(v)?; Ok(()) }, |s| s.notify_keyspace_events.to_string()),
     row("requirepass", "PASSWORD", "The password clients must give; better in the file or the environment than in a flag", AtRuntime,
         |s, v| { s.requirepass = v.to_owned(); Ok(()) }, |s| s.requirepass.clone()),
     row("redis-version", "VERSION", "The version of Redis that clients are told [default: 7.2.4]", AtStart,

@@ -8,6 +8,7 @@ use corering_engine::Durability;
 
 use super::settings::{LogFormat, LogLevel, OutputLimit};
 use crate::resp::number::parse_bytes;
+use crate::server::EventClasses;
 
 /// Why a text is no value of a setting.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -179,13 +180,13 @@ pub(super) fn print_log_format(value: LogFormat) -> String {
     .to_owned()
 }
 
-/// `normal <hard> <soft> <seconds>`, with the classes that we have no clients of read and dropped.
-pub(super) fn output_limit(text: &str, before: OutputLimit) -> Result<OutputLimit, BadValue> {
+/// `normal <hard> <soft> <seconds>` and `pubsub …`; the classes that we have no clients of are read and dropped.
+pub(super) fn output_limits(text: &str, before: [OutputLimit; 2]) -> Result<[OutputLimit; 2], BadValue> {
     let words: Vec<&str> = text.split_ascii_whitespace().collect();
     if words.is_empty() || !words.len().is_multiple_of(4) {
         return bad("Wrong number of arguments in buffer limit configuration.");
     }
-    let mut limit = before;
+    let [mut normal, mut pubsub] = before;
     for group in words.chunks_exact(4) {
         let [class, hard, soft, seconds] = group else { continue };
         let class = class.to_ascii_lowercase();
@@ -197,16 +198,24 @@ pub(super) fn output_limit(text: &str, before: OutputLimit) -> Result<OutputLimi
         else {
             return bad("Error in hard, soft or soft_seconds setting in buffer limit configuration.");
         };
-        if class == "normal" {
-            limit = OutputLimit { hard_bytes, soft_bytes, soft_seconds };
+        let limit = OutputLimit { hard_bytes, soft_bytes, soft_seconds };
+        match class.as_str() {
+            "normal" => normal = limit,
+            "pubsub" => pubsub = limit,
+            _ => {}
         }
     }
-    Ok(limit)
+    Ok([normal, pubsub])
 }
 
-pub(super) fn print_output_limit(limit: OutputLimit) -> String {
-    let OutputLimit { hard_bytes, soft_bytes, soft_seconds } = limit;
-    format!("normal {hard_bytes} {soft_bytes} {soft_seconds} slave 0 0 0 pubsub 0 0 0")
+pub(super) fn print_output_limits([normal, pubsub]: [OutputLimit; 2]) -> String {
+    let print = |limit: OutputLimit| format!("{} {} {}", limit.hard_bytes, limit.soft_bytes, limit.soft_seconds);
+    format!("normal {} slave 0 0 0 pubsub {}", print(normal), print(pubsub))
+}
+
+pub(super) fn event_classes(text: &str) -> Result<EventClasses, BadValue> {
+    let classes = EventClasses::parse(text);
+    classes.map_or_else(|| bad("Invalid event class character. Use 'Ag$lshzxeKEtmdn'."), Ok)
 }
 
 /// One line, as INFO shows it.
@@ -250,13 +259,14 @@ mod tests {
     }
 
     #[test]
-    fn output_limits() {
+    fn limits_of_output_by_class() {
         let none = OutputLimit { hard_bytes: 0, soft_bytes: 0, soft_seconds: 0 };
-        let set = output_limit("normal 1mb 1kb 5 pubsub 1 2 3", none).unwrap();
-        assert_eq!(set, OutputLimit { hard_bytes: 1 << 20, soft_bytes: 1 << 10, soft_seconds: 5 });
-        assert_eq!(output_limit(&print_output_limit(set), none), Ok(set));
-        assert!(output_limit("normal 1 2", none).is_err());
-        assert!(output_limit("odd 1 2 3", none).is_err());
-        assert!(output_limit("normal x 2 3", none).is_err());
+        let set = output_limits("normal 1mb 1kb 5 pubsub 1 2 3", [none; 2]).unwrap();
+        let normal = OutputLimit { hard_bytes: 1 << 20, soft_bytes: 1 << 10, soft_seconds: 5 };
+        assert_eq!(set, [normal, OutputLimit { hard_bytes: 1, soft_bytes: 2, soft_seconds: 3 }]);
+        assert_eq!(output_limits(&print_output_limits(set), [none; 2]), Ok(set));
+        assert!(output_limits("normal 1 2", [none; 2]).is_err());
+        assert!(output_limits("odd 1 2 3", [none; 2]).is_err());
+        assert!(output_limits("normal x 2 3", [none; 2]).is_err());
     }
 }

@@ -3,7 +3,10 @@
 //! Guards: requests are run as they come and answered in order; while their answers wait for the disk, no more than a
 //! bounded amount of input is taken, which is what holds back a client that sends faster than it is served.
 
+use std::pin::pin;
 use std::rc::Rc;
+
+use futures_lite::future;
 
 use super::session::Session;
 use super::shard::{Connection, Phase, ShardServer};
@@ -40,7 +43,22 @@ async fn receive(server: &ShardServer, connection: &Connection, session: &mut Se
     if server.shared.is_stopping() || connection.info.is_killed() {
         return false;
     }
-    let (received, buffer) = connection.stream.recv(buffer).await;
+    let mut receiving = pin!(connection.stream.recv(buffer));
+    let (received, buffer) = loop {
+        let received = async { Some(receiving.as_mut().await) };
+        let told = async {
+            connection.info.mailbox.heard().await;
+            None
+        };
+        if let Some(received) = future::or(received, told).await {
+            break received;
+        }
+        session.deliver().await;
+        if session.is_closing() || server.shared.is_stopping() || connection.info.is_killed() {
+            return false;
+        }
+        connection.enter(Phase::Receiving, server.now_ms());
+    };
     connection.enter(Phase::Working, 0);
     match received {
         Ok(0) | Err(_) => false,
@@ -62,7 +80,13 @@ async fn run_all(server: &ShardServer, connection: &Connection, session: &mut Se
     while !session.is_closing() && !connection.info.is_killed() {
         match decoder.next(&session.limits()) {
             Ok(Next::Incomplete) => return,
-            Ok(Next::Request(request)) => run_one(server, session, request).await,
+            Ok(Next::Request(request)) => {
+                run_one(server, session, request).await;
+                let early = session.take_early();
+                if !early.is_empty() {
+                    decoder.feed(&early);
+                }
+            }
             Ok(Next::Refused(refusal)) => {
                 session.begin_command();
                 session.fail(&refused(refusal));

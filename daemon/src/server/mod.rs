@@ -6,9 +6,13 @@
 mod bell;
 mod connection;
 mod control;
+mod events;
+mod lockers;
+mod mailbox;
 mod notify;
 mod output;
 mod process;
+mod pubsub;
 mod registry;
 mod room;
 mod saves;
@@ -21,8 +25,10 @@ mod start;
 mod stats;
 
 pub use control::{Control, Event};
+pub use events::{Event as KeyEvent, EventClasses, KeyEvents};
 pub use output::Waiting;
 pub use process::Process;
+pub use pubsub::Kind as SubscriptionKind;
 pub use registry::{ClientFlags, ClientInfo};
 pub use saves::SaveStart;
 pub use session::{ReplyMode, Session};

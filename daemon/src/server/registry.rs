@@ -12,6 +12,7 @@ use corering_engine::{Keyspace, ShardId};
 use parking_lot::Mutex;
 
 use super::bell::Bell;
+use super::mailbox::Mailbox;
 use crate::command::table;
 use crate::resp::Protocol;
 
@@ -52,6 +53,10 @@ pub struct ClientInfo {
     input_free: AtomicU64,
     output: AtomicU64,
     memory: AtomicU64,
+    channels: AtomicUsize,
+    patterns: AtomicUsize,
+    /// What it is told without having asked.
+    pub mailbox: Mailbox,
 }
 
 const NO_COMMAND: u32 = u32::MAX;
@@ -97,6 +102,22 @@ impl ClientInfo {
         self.protocol.store(protocol.number() as u16, Ordering::Relaxed);
     }
 
+    pub fn protocol(&self) -> Protocol {
+        match self.protocol.load(Ordering::Relaxed) {
+            3 => Protocol::Resp3,
+            _ => Protocol::Resp2,
+        }
+    }
+
+    pub fn set_subscriptions(&self, channels: usize, patterns: usize) {
+        self.channels.store(channels, Ordering::Relaxed);
+        self.patterns.store(patterns, Ordering::Relaxed);
+    }
+
+    pub fn subscriptions(&self) -> usize {
+        self.channels.load(Ordering::Relaxed) + self.patterns.load(Ordering::Relaxed)
+    }
+
     /// The command it ran last, by its place in the table.
     pub fn set_command(&self, index: u32) {
         self.command.store(index, Ordering::Relaxed);
@@ -132,6 +153,9 @@ impl ClientInfo {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let seconds = |since: u64| now_ms.saturating_sub(since) / 1000;
         let mut flags = String::new();
+        if self.subscriptions() > 0 {
+            flags.push('P');
+        }
         for (flag, letter) in [
             (ClientFlags::UNIX_SOCKET, 'U'),
             (ClientFlags::CLOSING, 'c'),
@@ -152,7 +176,7 @@ impl ClientInfo {
         let mut line = String::new();
         let _ = write!(
             line,
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub=0 psub=0 ssub=0 multi=-1 \
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub=0 multi=-1 \
              qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={} oll=0 omem=0 tot-mem={} events=r cmd={command} \
              user=default redir=-1 resp={} lib-name={} lib-ver={}",
             self.id,
@@ -162,6 +186,8 @@ impl ClientInfo {
             seconds(self.connected_ms),
             seconds(self.active_ms()),
             self.keyspace.load(Ordering::Relaxed),
+            self.channels.load(Ordering::Relaxed),
+            self.patterns.load(Ordering::Relaxed),
             self.input_bytes(),
             self.input_free.load(Ordering::Relaxed),
             self.output_bytes(),
@@ -231,6 +257,9 @@ impl Registry {
             input_free: AtomicU64::new(0),
             output: AtomicU64::new(0),
             memory: AtomicU64::new(0),
+            channels: AtomicUsize::new(0),
+            patterns: AtomicUsize::new(0),
+            mailbox: Mailbox::default(),
         });
         if let Some(clients) = self.shards.get(shard.index()) {
             clients.clients.lock().insert(info.id, Arc::clone(&info));
@@ -262,6 +291,7 @@ impl Registry {
     /// End a connection: at once for everyone who looks, and soon for its socket.
     pub fn kill(&self, info: &ClientInfo) {
         info.killed.store(true, Ordering::Release);
+        info.mailbox.ring();
         self.ring(info.shard);
     }
 

@@ -4,21 +4,28 @@
 //! answered: it is sent after it to that shard. Over different shards the writes of one pipeline may take effect in any
 //! order, as in a cluster of Redis; keys that share a `{tag}` are on one shard.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::Guard;
-use corering_engine::{Client, Expiry, Keyspace, ShardId, ValueRef, WriteOptions};
+use corering_engine::{
+    Client, Expiry, Guard as LockGuard, Keyspace, Pending, SessionId, SessionKey, ShardId, Tx, ValueRef, WriteOptions,
+};
+use futures_lite::future;
 
+use super::lockers::Lockers;
 use super::output::{Output, UNKNOWN_BYTES, Waiting};
+use super::pubsub::{Kind, PubSub};
 use super::registry::{ClientInfo, Registry};
 use super::saves::{SaveStart, SaveStatus};
 use super::shard::{Connection, Phase, ShardServer};
-use super::shared::{Identity, KeyCounts};
+use super::shared::{Identity, KeyCounts, Shared};
 use super::stats::{ShardStats, Stats};
 use super::{ClientFlags, Event};
-use crate::command::{Answer, Cell, CommandError, Cursors, Outcome};
+use crate::command::{Answer, Cell, CommandError, Cursors, Outcome, is_fenced};
 use crate::config::Settings;
 use crate::resp::{Limits, Protocol, Reply};
 
@@ -36,6 +43,18 @@ pub enum ReplyMode {
 /// Bytes given to the kernel at once: a peer that takes less in the time it has is not reading.
 const SEND_BYTES_MAX: usize = 256 << 10;
 
+/// Bytes that are taken from a client while it waits for a lock, so that its end is noticed; behind so many it is not.
+const EARLY_BYTES_MAX: usize = 64 << 10;
+const EARLY_RECEIVE: usize = 4 << 10;
+
+/// What ends a look during a long wait.
+enum Seen<T> {
+    Answer(Result<T, corering_engine::Error>),
+    /// `None`: the end of the stream.
+    Bytes(Option<Vec<u8>>),
+    Mail,
+}
+
 pub struct Session {
     server: Rc<ShardServer>,
     connection: Rc<Connection>,
@@ -50,6 +69,16 @@ pub struct Session {
     void: Vec<u8>,
     closing: bool,
     gone: bool,
+    /// Whose locks the LOCK commands are about, unless they say.
+    lock_session: Option<SessionKey>,
+    /// Sessions that end with this connection, and their grace.
+    bound: Vec<(SessionId, Duration)>,
+    /// What the write of this command depends on.
+    guards: Vec<LockGuard>,
+    /// Received while the connection waited for a lock.
+    early: Vec<u8>,
+    channels: BTreeSet<Vec<u8>>,
+    patterns: BTreeSet<Vec<u8>>,
 }
 
 impl Session {
@@ -69,6 +98,12 @@ impl Session {
             void: Vec::new(),
             closing: false,
             gone: false,
+            lock_session: None,
+            bound: Vec::new(),
+            guards: Vec::new(),
+            early: Vec::new(),
+            channels: BTreeSet::new(),
+            patterns: BTreeSet::new(),
         }
     }
 
@@ -88,6 +123,22 @@ impl Session {
 
     pub fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    pub fn lockers(&self) -> &Lockers {
+        &self.server.shared.lockers
+    }
+
+    pub fn pubsub(&self) -> &PubSub {
+        &self.server.shared.pubsub
+    }
+
+    pub fn publish(&self, channel: &[u8], message: &[u8]) -> usize {
+        self.server.shared.publish(channel, message)
+    }
+
+    pub fn blocked_clients(&self) -> usize {
+        self.server.shared.blocked.load(Ordering::Relaxed)
     }
 
     pub fn info(&self) -> &ClientInfo {
@@ -142,6 +193,10 @@ impl Session {
         self.authenticated
     }
 
+    pub fn engine_stats(&self) -> corering_engine::Stats {
+        self.server.shared.engine.stats()
+    }
+
     pub fn start_save(&self) -> SaveStart {
         self.server.shared.saves.start(&self.server.shared.engine)
     }
@@ -189,9 +244,95 @@ impl Session {
         self.authenticated = self.settings.requirepass.is_empty();
         self.limits = self.settings.request_limits(self.authenticated);
         self.reply_mode = ReplyMode::On;
+        self.let_go_of_sessions();
+        self.stop_listening();
         self.info().set_name(b"");
         self.info().set(ClientFlags::NO_EVICT, false);
         self.info().set(ClientFlags::NO_TOUCH, false);
+    }
+
+    pub fn lock_session(&self) -> Option<SessionKey> {
+        self.lock_session
+    }
+
+    /// The LOCK commands are about this session from now on.
+    pub fn use_lock_session(&mut self, key: SessionKey) {
+        self.stop_using();
+        self.lock_session = Some(key);
+        self.lockers().begin_use(key.id, &self.connection.info);
+    }
+
+    fn stop_using(&mut self) {
+        if let Some(key) = self.lock_session.take() {
+            self.lockers().end_use(key.id, &self.connection.info);
+        }
+    }
+
+    /// The session is kept alive while this connection lives, and ends `grace` after it.
+    pub fn bind_lock_session(&mut self, key: SessionKey, grace: Duration) {
+        self.bound.retain(|(id, _)| *id != key.id);
+        self.bound.push((key.id, grace));
+        self.server.bind(key, self.connection.info.id);
+    }
+
+    /// Whatever it is to this connection, it is no more.
+    pub fn forget_lock_session(&mut self, id: SessionId) {
+        if self.lock_session.is_some_and(|key| key.id == id) {
+            self.stop_using();
+        }
+    }
+
+    fn let_go_of_sessions(&mut self) {
+        self.stop_using();
+        for (id, grace) in std::mem::take(&mut self.bound) {
+            self.server.unbind(id, self.connection.info.id, grace);
+        }
+    }
+
+    /// Listen to a channel, or to all that match a pattern.
+    pub fn subscribe(&mut self, kind: Kind, name: &[u8]) {
+        if self.names_of(kind).insert(name.to_vec()) {
+            self.pubsub().add(kind, name, &self.connection.info);
+            self.count_subscriptions();
+        }
+    }
+
+    /// What was published before has reached the client before whatever is written next.
+    pub fn unsubscribe(&mut self, kind: Kind, name: &[u8]) {
+        if self.names_of(kind).remove(name) {
+            self.pubsub().remove(kind, name, &self.connection.info);
+            self.count_subscriptions();
+            self.connection.info.mailbox.take(self.output.buffer(), usize::MAX);
+        }
+    }
+
+    pub fn subscribed(&self, kind: Kind) -> Vec<Vec<u8>> {
+        let names = if kind == Kind::Channel { &self.channels } else { &self.patterns };
+        names.iter().cloned().collect()
+    }
+
+    fn names_of(&mut self, kind: Kind) -> &mut BTreeSet<Vec<u8>> {
+        if kind == Kind::Channel { &mut self.channels } else { &mut self.patterns }
+    }
+
+    fn count_subscriptions(&self) {
+        self.info().set_subscriptions(self.channels.len(), self.patterns.len());
+    }
+
+    fn stop_listening(&mut self) {
+        for kind in [Kind::Channel, Kind::Pattern] {
+            for name in self.subscribed(kind) {
+                self.unsubscribe(kind, &name);
+            }
+        }
+    }
+
+    pub fn guard_by(&mut self, guards: Vec<LockGuard>) {
+        self.guards = guards;
+    }
+
+    pub fn is_guarded(&self) -> bool {
+        !self.guards.is_empty()
     }
 
     pub fn close_after_reply(&mut self) {
@@ -203,6 +344,9 @@ impl Session {
     pub fn change_settings(&mut self, settings: Settings) {
         let shared = &self.server.shared;
         shared.levels.set(settings.log_level);
+        if !settings.notify_keyspace_events.tells_expired() {
+            shared.expiries.clear(None);
+        }
         shared.settings.store(Arc::new(settings));
         self.refresh();
     }
@@ -219,9 +363,9 @@ impl Session {
         key: &[u8],
         f: impl FnOnce(Option<ValueRef<'_>>, &mut Reply<'_>) -> Outcome + Send + 'static,
     ) -> Outcome {
-        if !self.output.is_settled() {
+        if !self.output.is_settled() || self.is_guarded() {
             let shard = self.server.client.shard_of(key);
-            if self.output.waits_on(shard) {
+            if self.output.waits_on(shard) || self.is_guarded() {
                 self.read_behind_writes(shard, key, f);
                 return Ok(());
             }
@@ -247,7 +391,7 @@ impl Session {
     ) {
         let (keyspace, protocol) = (self.keyspace, self.protocol);
         let own: Box<[u8]> = key.into();
-        let pending = self.client().run(key, self.write_options(Expiry::NEVER), move |tx| {
+        let pending = self.step(key, move |tx| {
             let mut bytes = Vec::new();
             let outcome = f(tx.get(keyspace, &own)?, &mut Reply::new(&mut bytes, protocol));
             Ok(match outcome {
@@ -267,10 +411,78 @@ impl Session {
         let keyspace = self.keyspace;
         let own: Box<[u8]> = key.into();
         let shard = self.client().shard_of(key);
-        let pending = self.client().run(key, self.write_options(Expiry::NEVER), move |tx| {
-            Ok(f(&mut Cell::new(tx, keyspace, &own)).unwrap_or_else(Answer::Failed))
-        });
+        let pending = if self.tells() {
+            let (shared, name) = (Arc::clone(&self.server.shared), own.clone());
+            let step = self.step(key, move |tx| {
+                let mut cell = Cell::new(tx, keyspace, &own, true);
+                let answer = f(&mut cell).unwrap_or_else(Answer::Failed);
+                Ok((answer, cell.into_events()))
+            });
+            step.then(move |(answer, events)| {
+                shared.tell_events(keyspace, &name, &events);
+                Ok(answer)
+            })
+        } else {
+            self.step(key, move |tx| Ok(f(&mut Cell::new(tx, keyspace, &own, false)).unwrap_or_else(Answer::Failed)))
+        };
         self.wait_for(shard, Waiting::Answer(pending), key.len());
+        Ok(())
+    }
+
+    /// One step on the shard of `key`, if the guards of this command hold.
+    fn step<T: Send + 'static>(
+        &self,
+        key: &[u8],
+        f: impl FnOnce(&mut Tx<'_>) -> Result<T, corering_engine::Error> + Send + 'static,
+    ) -> Pending<T> {
+        let options = self.write_options(Expiry::NEVER);
+        if self.is_guarded() {
+            self.client().run_guarded(key, self.guards.clone(), options, f)
+        } else {
+            self.client().run(key, options, f)
+        }
+    }
+
+    /// Whether anybody may want to know what happens to keys.
+    pub fn tells(&self) -> bool {
+        self.settings.notify_keyspace_events.tells()
+    }
+
+    /// For telling of events from where writes are answered.
+    pub fn shared_for_events(&self) -> Option<Arc<Shared>> {
+        self.tells().then(|| Arc::clone(&self.server.shared))
+    }
+
+    /// Set a string, whatever the key held.
+    pub fn put(&mut self, key: &[u8], value: &[u8], expiry: Expiry) -> Outcome {
+        if self.is_guarded() || self.tells() {
+            let value = value.to_vec();
+            return self.update(key, move |cell| {
+                cell.put(&value, expiry)?;
+                cell.tell_expire(expiry);
+                Ok(Answer::Ok)
+            });
+        }
+        let shard = self.client().shard_of(key);
+        let pending = self.client().put(self.keyspace, key, value, self.write_options(expiry));
+        self.wait_for(shard, Waiting::Stored(pending), value.len());
+        Ok(())
+    }
+
+    /// Delete a key; answers whether it was there.
+    pub fn delete(&mut self, key: &[u8]) -> Outcome {
+        if self.is_guarded() || self.tells() {
+            return self.update(key, |cell| {
+                let existed = cell.get()?.is_some();
+                if existed {
+                    cell.delete()?;
+                }
+                Ok(Answer::Integer(i64::from(existed)))
+            });
+        }
+        let shard = self.client().shard_of(key);
+        let pending = self.client().delete(self.keyspace, key, self.write_options(Expiry::NEVER));
+        self.wait_for(shard, Waiting::Deleted(pending), 0);
         Ok(())
     }
 
@@ -378,6 +590,7 @@ impl Session {
     fn count_error(&self, error: &CommandError) {
         if let Some(stats) = self.shard_stats() {
             stats.errors.add(1);
+            stats.lock_fenced.add(u64::from(is_fenced(error)));
         }
         self.stats().count_error(error.code());
         if let Some(cause) = error.cause() {
@@ -449,6 +662,61 @@ impl Session {
         }
     }
 
+    /// Send what the connection is told without having asked.
+    pub async fn deliver(&mut self) {
+        loop {
+            let info = Arc::clone(&self.connection.info);
+            let all = info.mailbox.take(self.output.buffer(), SEND_BYTES_MAX);
+            self.send().await;
+            if all || self.gone || info.is_killed() {
+                return;
+            }
+        }
+    }
+
+    /// Wait for an answer that may take long, with an eye on the peer. `None`: the peer has gone, or the connection is to end;
+    /// nobody will be told.
+    pub async fn wait_watching<T>(&mut self, answer: &mut Pending<T>) -> Option<Result<T, corering_engine::Error>> {
+        self.send().await;
+        let connection = Rc::clone(&self.connection);
+        let blocked = &Rc::clone(&self.server).shared.blocked;
+        blocked.fetch_add(1, Ordering::Relaxed);
+        let answered = loop {
+            connection.enter(Phase::Blocked, self.server.now_ms());
+            if self.gone || connection.info.is_killed() || self.server.shared.is_stopping() {
+                break None;
+            }
+            let has_room = self.early.len() < EARLY_BYTES_MAX;
+            let answered = async { Seen::Answer((&mut *answer).await) };
+            let received = async {
+                if !has_room {
+                    return future::pending().await;
+                }
+                let (received, bytes) = connection.stream.recv(Vec::with_capacity(EARLY_RECEIVE)).await;
+                Seen::Bytes(received.is_ok_and(|count| count > 0).then_some(bytes))
+            };
+            let told = async {
+                connection.info.mailbox.heard().await;
+                Seen::Mail
+            };
+            match future::or(answered, future::or(received, told)).await {
+                Seen::Answer(answer) => break Some(answer),
+                Seen::Bytes(Some(bytes)) => self.early.extend_from_slice(&bytes),
+                Seen::Bytes(None) => break None,
+                Seen::Mail => self.deliver().await,
+            }
+        };
+        connection.enter(Phase::Working, 0);
+        blocked.fetch_sub(1, Ordering::Relaxed);
+        self.gone |= answered.is_none();
+        answered
+    }
+
+    /// What was received during such a wait: it comes behind what was received before.
+    pub fn take_early(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.early)
+    }
+
     /// Before a wait for the next request.
     pub fn rest(&mut self) {
         self.output.rest();
@@ -460,6 +728,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.let_go_of_sessions();
+        self.stop_listening();
         self.server.room.give_back(self.output.waiting());
     }
 }

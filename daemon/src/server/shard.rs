@@ -12,19 +12,23 @@ use std::time::Duration;
 
 use corering_engine::runtime::net::{Address, Bound, Listener, Stream};
 use corering_engine::runtime::{Executor, TaskClass};
-use corering_engine::{Client, Local, ShardId};
+use corering_engine::{Client, Local, SessionId, SessionKey, ShardId};
 use futures_lite::future;
 
 use super::bell::Bell;
 use super::connection;
+use super::events::Event as KeyEvent;
 use super::registry::{ClientFlags, ClientInfo};
 use super::room::Room;
 use super::shared::Shared;
+use crate::config::OutputLimit;
 
 /// How often the keeper looks, unless it is called.
 const TICK: Duration = Duration::from_millis(100);
 /// How often it looks at every connection.
 const SWEEP_MS: u64 = 1000;
+/// How often it keeps bound sessions alive.
+const KEEP_MS: u64 = 300;
 /// After an accept failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -34,6 +38,8 @@ pub enum Phase {
     /// Nothing: it waits for a request.
     Receiving,
     Working,
+    /// It waits for a lock.
+    Blocked,
     /// It waits for the peer to take replies, `bytes` in all.
     Sending {
         bytes: u64,
@@ -45,9 +51,23 @@ pub struct Connection {
     pub stream: Stream,
     phase: Cell<Phase>,
     since_ms: Cell<u64>,
+    /// Since when more messages wait for it than the soft limit; zero if they do not.
+    overfull_ms: Cell<u64>,
 }
 
 impl Connection {
+    /// Whether more messages wait for it than `limit` allows, for longer than it allows.
+    fn is_overfull(&self, limit: OutputLimit, now_ms: u64) -> bool {
+        if limit.soft_bytes == 0 || (self.info.mailbox.bytes() as u64) < limit.soft_bytes {
+            self.overfull_ms.set(0);
+            return false;
+        }
+        if self.overfull_ms.get() == 0 {
+            self.overfull_ms.set(now_ms.max(1));
+        }
+        now_ms.saturating_sub(self.overfull_ms.get()) > limit.soft_seconds * 1000
+    }
+
     pub fn enter(&self, phase: Phase, now_ms: u64) {
         self.phase.set(phase);
         self.since_ms.set(now_ms);
@@ -65,6 +85,8 @@ pub struct ShardServer {
     now_ms: Cell<u64>,
     /// For writes of all connections of this thread.
     pub room: Room,
+    /// Sessions that live as long as connections of this thread.
+    bound: RefCell<HashMap<(SessionId, u64), SessionKey>>,
 }
 
 impl ShardServer {
@@ -78,6 +100,7 @@ impl ShardServer {
             shard: local.shard,
             connections: RefCell::default(),
             listeners: RefCell::default(),
+            bound: RefCell::default(),
         })
     }
 
@@ -133,7 +156,13 @@ impl ShardServer {
             stats.connections.add(1);
         }
         info.set(ClientFlags::UNIX_SOCKET, is_unix);
-        let connection = Rc::new(Connection { info, stream, phase: Cell::new(Phase::Working), since_ms: Cell::new(0) });
+        let connection = Rc::new(Connection {
+            info,
+            stream,
+            phase: Cell::new(Phase::Working),
+            since_ms: Cell::new(0),
+            overfull_ms: Cell::new(0),
+        });
         self.connections.borrow_mut().insert(connection.info.id, Rc::clone(&connection));
         let server = Rc::clone(self);
         self.executor.spawn(
@@ -152,13 +181,20 @@ impl ShardServer {
     /// Look after the connections until the server has stopped and none is left.
     pub async fn keep(self: Rc<Self>) {
         let Some(bell) = self.shared.registry.bell(self.shard) else { return };
-        let mut swept_ms = 0;
+        let (mut swept_ms, mut kept_ms) = (0, 0);
         let mut stop_by_ms = None;
         loop {
             let called = self.tick(bell).await;
             let now_ms = self.shared.monotonic_ms();
             self.now_ms.set(now_ms);
             self.shared.beat(self.shard, now_ms);
+            if self.shard.index() == 0 {
+                self.tell_expired();
+            }
+            if now_ms - kept_ms >= KEEP_MS {
+                kept_ms = now_ms;
+                self.keep_bound_alive();
+            }
             if called || now_ms - swept_ms >= SWEEP_MS {
                 swept_ms = now_ms;
                 self.sweep(now_ms);
@@ -186,17 +222,60 @@ impl ShardServer {
         future::or(rung, passed).await
     }
 
+    /// From now on the session lives as long as one of our connections.
+    pub fn bind(&self, key: SessionKey, client: u64) {
+        self.shared.lockers.own(key.id, client);
+        self.bound.borrow_mut().insert((key.id, client), key);
+    }
+
+    /// Its connection has gone: it ends in `grace`, if nobody takes it over.
+    pub fn unbind(self: &Rc<Self>, id: SessionId, client: u64, grace: Duration) {
+        self.bound.borrow_mut().remove(&(id, client));
+        if !self.shared.lockers.disown(id, client) || self.shared.is_stopping() {
+            return;
+        }
+        let number = self.shared.lockers.orphan(id);
+        let server = Rc::clone(self);
+        let end = async move {
+            if !grace.is_zero() {
+                server.executor.sleep(grace).await;
+            }
+            if server.shared.lockers.give_up(id, number) && !server.shared.is_stopping() {
+                // It may have ended by itself.
+                let _ = server.client.kill_session(id).await;
+            }
+        };
+        self.executor.spawn(TaskClass::Foreground, Box::pin(end));
+    }
+
+    /// Tell of watched keys that are gone by time.
+    fn tell_expired(&self) {
+        while let Some((keyspace, key)) = self.shared.expiries.take_due(self.client.clock().wall_ms()) {
+            if let Ok(false) = self.client.get_with(keyspace, &key, |found| found.is_some()) {
+                self.shared.tell_event(keyspace, &key, KeyEvent::Expired);
+            }
+        }
+    }
+
+    fn keep_bound_alive(&self) {
+        // One that was ended is looked after no more.
+        self.bound.borrow_mut().retain(|_, key| self.client.keep_alive(*key).is_ok());
+    }
+
     /// End connections that were killed, are silent for too long, or do not take their replies.
     fn sweep(&self, now_ms: u64) {
         let settings = self.shared.settings.load();
         let silent_ms = u64::from(settings.timeout) * 1000;
         let limit = settings.client_output_buffer_limit;
+        let listener_limit = settings.listener_output_limit;
         let stuck_ms = limit.soft_seconds * 1000;
         for connection in self.connections.borrow().values() {
             let idle_ms = now_ms.saturating_sub(connection.since_ms.get());
             let client = &connection.info;
             let why = match connection.phase.get() {
                 _ if client.is_killed() => "it was killed",
+                _ if connection.is_overfull(listener_limit, now_ms) => "it does not take its messages",
+                Phase::Receiving if client.subscriptions() > 0 => continue,
                 Phase::Receiving if silent_ms > 0 && idle_ms > silent_ms => "it was silent for too long",
                 Phase::Sending { bytes } if limit.soft_bytes > 0 && bytes >= limit.soft_bytes && idle_ms > stuck_ms => {
                     "it does not take its replies"
@@ -215,8 +294,9 @@ impl ShardServer {
             listener.close();
         }
         for connection in self.connections.borrow().values() {
-            if connection.phase.get() == Phase::Receiving || now_ms >= by_ms {
+            if matches!(connection.phase.get(), Phase::Receiving | Phase::Blocked) || now_ms >= by_ms {
                 connection.stream.shutdown();
+                connection.info.mailbox.ring();
             }
         }
         self.connections.borrow().is_empty()

@@ -1,7 +1,7 @@
 //! What all shards' threads and the main thread share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -9,6 +9,9 @@ use corering_engine::{Engine, Error, ShardId};
 use parking_lot::{Condvar, Mutex};
 
 use super::control::{Control, Event};
+use super::events::Expiries;
+use super::lockers::Lockers;
+use super::pubsub::PubSub;
 use super::registry::Registry;
 use super::saves::Saves;
 use super::stats::Stats;
@@ -49,6 +52,11 @@ pub struct Shared {
     pub shard_count: u16,
     pub settings: ArcSwap<Settings>,
     pub registry: Registry,
+    pub lockers: Arc<Lockers>,
+    pub pubsub: PubSub,
+    pub expiries: Expiries,
+    /// Connections that wait for a lock.
+    pub blocked: AtomicUsize,
     pub stats: Stats,
     pub saves: Arc<Saves>,
     pub cursors: Cursors,
@@ -79,6 +87,10 @@ impl Shared {
             shard_count,
             settings: ArcSwap::from_pointee(settings),
             registry: Registry::new(shard_count),
+            lockers: Arc::default(),
+            pubsub: PubSub::default(),
+            expiries: Expiries::default(),
+            blocked: AtomicUsize::new(0),
             stats: Stats::new(shard_count),
             saves: Saves::new(),
             cursors: Cursors::default(),
@@ -144,6 +156,17 @@ impl Shared {
             }
         }
         true
+    }
+
+    /// Give a message to all who listen to a channel. Who does not take what it is given is given up.
+    pub fn publish(&self, channel: &[u8], message: &[u8]) -> usize {
+        let max = self.settings.load().listener_output_limit.hard_bytes;
+        self.pubsub.publish(channel, message, |client, waiting| {
+            if max > 0 && waiting as u64 > max {
+                tracing::debug!(client.address = %client.addr, client.id = client.id, "a listener does not take its messages");
+                self.registry.kill(client);
+            }
+        })
     }
 
     /// Look at what the engine could not do: one that cannot go on takes the server with it.

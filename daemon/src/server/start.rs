@@ -51,6 +51,8 @@ pub fn serve(mut settings: Settings, levels: LevelHandle, config_file: Option<&P
         config_file: config_file.map(|path| path.display().to_string()).unwrap_or_default(),
     };
     let shared = Arc::new(Shared::new(engine.clone(), settings, control, levels, identity));
+    let lockers = Arc::clone(&shared.lockers);
+    engine.client().on_lock_lost(move |lost| lockers.tell_lost(lost));
     let addresses = sockets.addresses.join(", ");
     let ended = start_shards(&shared, sockets).and_then(|()| announce(&shared, &addresses));
     let ended = ended.map(|()| run(&shared, &events));

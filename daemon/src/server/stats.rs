@@ -47,7 +47,8 @@ macro_rules! counters {
     };
 }
 
-counters! { commands, connections, rejected, input_bytes, output_bytes, hits, misses, receives, sends, errors, }
+counters! { commands, connections, rejected, input_bytes, output_bytes, hits, misses, receives, sends, errors,
+lock_grants, lock_timeouts, lock_fenced, }
 
 /// Events in the last second or so.
 #[derive(Clone, Copy, Default, Debug)]

@@ -1,0 +1,61 @@
+//! GUARD: a write that takes effect only while a lock is held.
+//!
+//! Guards: the token is checked in the same step as the write, so that no stale holder's write gets in between.
+
+use corering_engine::{Error, Guard, LockError};
+
+use super::errors::CommandError;
+use super::locks::parse_token;
+use super::sessions::row;
+use super::spec::{Command, Flags, Handler, Outcome};
+use super::table::{self, Entry};
+use crate::resp::Request;
+use crate::server::Session;
+
+/// Guards before one write.
+const GUARDS_MAX: usize = 16;
+
+pub const COMMANDS: &[Command] = &[row("guard", -4, Flags::WRITE.or(Flags::DENYOOM), Handler::Now(guard))
+    .usage("<name> <token> [GUARD <name> <token> ...] <write command on one key>")
+    .complexity("that of the command")
+    .summary("Runs a write command on one key, only if the token holds its lock at the moment at which the write takes effect.")];
+
+fn guard(session: &mut Session, request: Request<'_>) -> Outcome {
+    let (mut rest, mut guards) = (request, Vec::new());
+    while rest.arg(0).eq_ignore_ascii_case(b"guard") {
+        if guards.len() >= GUARDS_MAX {
+            return Err(CommandError::text(format!("ERR a write has at most {GUARDS_MAX} guards")));
+        }
+        if rest.len() < 4 {
+            return Err(CommandError::arity("guard"));
+        }
+        guards.push(Guard { name: rest.arg(1).to_vec(), token: parse_token(rest.arg(2))? });
+        rest = rest.skip(3);
+    }
+    let entry = table::find(rest.arg(0)).ok_or(NOT_A_WRITE)?;
+    if !entry.command.takes(rest.len()) {
+        return Err(CommandError::arity(&entry.full_name));
+    }
+    let Handler::Now(run) = entry.command.handler else { return Err(NOT_A_WRITE) };
+    if !writes_one_key(entry, rest.len()) {
+        return Err(NOT_A_WRITE);
+    }
+    session.guard_by(guards);
+    let outcome = run(session, rest);
+    session.guard_by(Vec::new());
+    outcome
+}
+
+const NOT_A_WRITE: CommandError = CommandError::fixed("ERR GUARD goes before a command that writes one key");
+
+fn writes_one_key(entry: &Entry, argc: usize) -> bool {
+    let [keys] = entry.command.keys else { return false };
+    // MSET with one pair goes another way than the commands on one key do.
+    let one = keys.last == 0 || keys.step == 1;
+    entry.command.flags.has(Flags::WRITE) && one && keys.positions(argc).count() == 1
+}
+
+/// Whether a guard refused a write.
+pub fn is_fenced(error: &CommandError) -> bool {
+    matches!(error.cause(), Some(Error::Lock(LockError::Fenced { .. })))
+}
