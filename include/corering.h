@@ -39,6 +39,21 @@
 #define CORERING_VALUE_LEN_MAX 67108864
 
 /**
+ * Bytes of the longest label of a session.
+ */
+#define CORERING_SESSION_LABEL_MAX 256
+
+/**
+ * Bytes of the longest name of a lock.
+ */
+#define CORERING_LOCK_NAME_MAX 1024
+
+/**
+ * For `wait_ms`: as long as the session lives.
+ */
+#define CORERING_WAIT_FOREVER UINT64_MAX
+
+/**
  * For `corering_get_stats`: the sum over all shards.
  */
 #define CORERING_ALL_SHARDS 4294967295
@@ -156,6 +171,46 @@ enum corering_status
      * The operating system refused an operation; the message says which, and on what file.
      */
     CORERING_ERROR_IO = -21,
+    /**
+     * Others hold the lock and waiting was not asked for; the same call may succeed later.
+     */
+    CORERING_ERROR_LOCK_HELD = -22,
+    /**
+     * The lock was not granted in the time given; the same call may succeed later.
+     */
+    CORERING_ERROR_LOCK_TIMEOUT = -23,
+    /**
+     * The session does not hold the lock.
+     */
+    CORERING_ERROR_NOT_HELD = -24,
+    /**
+     * The token is not the one by which the session holds the lock.
+     */
+    CORERING_ERROR_WRONG_TOKEN = -25,
+    /**
+     * The lease has run out; the lock must be taken anew.
+     */
+    CORERING_ERROR_LEASE_EXPIRED = -26,
+    /**
+     * A guard of the write has lost its lock; nothing was written.
+     */
+    CORERING_ERROR_FENCED = -27,
+    /**
+     * The session does not exist or has ended.
+     */
+    CORERING_ERROR_NO_SESSION = -28,
+    /**
+     * The secret is not the session's.
+     */
+    CORERING_ERROR_WRONG_SECRET = -29,
+    /**
+     * Sessions wait for each other, and this request gave way; the message names them; the same call may succeed later.
+     */
+    CORERING_ERROR_DEADLOCK = -30,
+    /**
+     * The semaphore is in use with another number of permits.
+     */
+    CORERING_ERROR_OTHER_PERMITS = -31,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -330,12 +385,45 @@ enum corering_op_kind
      * In results only: the batch of `corering_queue_submit_batch`.
      */
     CORERING_OP_BATCH = 7,
+    /**
+     * In results only: the lock of `corering_queue_acquire`.
+     */
+    CORERING_OP_ACQUIRE = 8,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
 typedef enum corering_op_kind corering_op_kind;
 #else
 typedef uint32_t corering_op_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How a lock is taken.
+ */
+enum corering_lock_mode
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Alone.
+     */
+    CORERING_LOCK_EXCLUSIVE = 0,
+    /**
+     * Together with others that share it. Whoever holds it so and takes it exclusively upgrades it.
+     */
+    CORERING_LOCK_SHARED = 1,
+    /**
+     * `units` of `permits`.
+     */
+    CORERING_LOCK_SEMAPHORE = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum corering_lock_mode corering_lock_mode;
+#else
+typedef uint32_t corering_lock_mode;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -409,6 +497,18 @@ typedef struct corering_options {
 } corering_options;
 
 /**
+ * A condition of a write: the token is the one of a present holder of the lock, whose lease is running.
+ */
+typedef struct corering_guard {
+    /**
+     * The lock's name.
+     */
+    const void *name;
+    size_t name_len;
+    uint64_t token;
+} corering_guard;
+
+/**
  * How a write is done.
  */
 typedef struct corering_write_options {
@@ -440,6 +540,14 @@ typedef struct corering_write_options {
      * Milliseconds from now at which the value ceases to exist; 0: never. Not together with `expires_at_ms`.
      */
     uint64_t ttl_ms;
+    /**
+     * The write takes effect only if all of these hold at that moment, else it fails as FENCED and changes nothing.
+     */
+    const struct corering_guard *guards;
+    /**
+     * At most 256.
+     */
+    size_t guards_len;
 } corering_write_options;
 
 /**
@@ -582,11 +690,11 @@ typedef struct corering_result {
     uint32_t kind;
     /**
      * PUT, PUT_IF and BATCH: the commit; GET: the commit that wrote the value; a PUT_IF that was refused: the commit that wrote what is there, 0 if
-     * nothing is.
+     * nothing is; ACQUIRE: the fencing token.
      */
     uint64_t version;
     /**
-     * INCR: the new number. DELETE: 1 if the key was there.
+     * INCR: the new number. DELETE: 1 if the key was there. ACQUIRE: how often the session holds the lock.
      */
     int64_t integer;
     /**
@@ -659,6 +767,159 @@ typedef struct corering_entry {
 } corering_entry;
 
 /**
+ * How a session is made.
+ */
+typedef struct corering_session_options {
+    /**
+     * The bytes of this struct that the program knows: sizeof(corering_session_options).
+     */
+    size_t struct_size;
+    /**
+     * It ends when it was not kept alive for so long; 0: 10000.
+     */
+    uint64_t ttl_ms;
+    /**
+     * For people who look at locks: at most CORERING_SESSION_LABEL_MAX bytes.
+     */
+    const void *label;
+    size_t label_len;
+} corering_session_options;
+
+/**
+ * A session: whoever has this may act for it, in this process or, after the database was opened again, in another. Keep the
+ * secret as one.
+ */
+typedef struct corering_session {
+    uint64_t id;
+    uint64_t secret[2];
+} corering_session;
+
+/**
+ * A session, to look at.
+ */
+typedef struct corering_session_info {
+    uint64_t id;
+    uint64_t ttl_ms;
+    /**
+     * Until it runs out, if it is not kept alive.
+     */
+    uint64_t left_ms;
+    uint32_t label_len;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * The label's bytes, then zeroes.
+     */
+    uint8_t label[256];
+} corering_session_info;
+
+/**
+ * How a lock is taken. The functions that end or change a hold heed the durability alone.
+ */
+typedef struct corering_lock_options {
+    /**
+     * The bytes of this struct that the program knows: sizeof(corering_lock_options).
+     */
+    size_t struct_size;
+    /**
+     * A `corering_lock_mode`.
+     */
+    uint32_t mode;
+    /**
+     * For CORERING_LOCK_SEMAPHORE: how many there are in all; everybody who uses the name says the same number.
+     */
+    uint32_t permits;
+    /**
+     * For CORERING_LOCK_SEMAPHORE: how many to take; 0: one.
+     */
+    uint32_t units;
+    /**
+     * A `corering_durability`. To acquire, CORERING_DURABILITY_DEFAULT is sync, whatever the database's level: below that, a
+     * crash of the machine may lose the grant, and the next opening waits for as long as it could still run.
+     */
+    uint32_t durability;
+    /**
+     * For CORERING_DURABILITY_INTERVAL: 1 to 3600000.
+     */
+    uint32_t interval_ms;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * How long to wait for the grant; 0: not at all; CORERING_WAIT_FOREVER: as long as the session lives.
+     */
+    uint64_t wait_ms;
+    /**
+     * How long the hold lasts if it is not renewed; 0: as long as the session lives.
+     */
+    uint64_t lease_ms;
+} corering_lock_options;
+
+/**
+ * What the holder of a lock is told.
+ */
+typedef struct corering_grant {
+    /**
+     * The fencing token: larger than those of all grants before it.
+     */
+    uint64_t token;
+    /**
+     * How often the session holds the lock now; it is to be released as often.
+     */
+    uint32_t count;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} corering_grant;
+
+/**
+ * A session that holds a lock, or waits for it.
+ */
+typedef struct corering_lock_part {
+    /**
+     * The session's number.
+     */
+    uint64_t session;
+    /**
+     * Of a hold: its fencing token. 0: the session waits.
+     */
+    uint64_t token;
+    /**
+     * A `corering_lock_mode`.
+     */
+    uint32_t mode;
+    /**
+     * Of a semaphore: the permits in all, and those held or asked for.
+     */
+    uint32_t permits;
+    uint32_t units;
+    /**
+     * Of a hold: how often the session has taken it.
+     */
+    uint32_t count;
+    /**
+     * Of a hold: milliseconds since 1970 at which it was granted.
+     */
+    uint64_t since_ms;
+    /**
+     * Of a hold: the milliseconds that its lease runs on; CORERING_WAIT_FOREVER if it ends with the session only.
+     */
+    uint64_t left_ms;
+    /**
+     * Of a wait: how long it has lasted.
+     */
+    uint64_t waited_ms;
+    /**
+     * Zero.
+     */
+    uint64_t reserved;
+} corering_lock_part;
+
+/**
  * What shards have done since the database was opened, and what they hold now.
  */
 typedef struct corering_stats {
@@ -724,7 +985,7 @@ typedef struct corering_stats {
 /**
  * Every status, in the order of the header.
  */
-#define corering_status_ALL { CORERING_OK, CORERING_NOT_FOUND, CORERING_REFUSED, CORERING_END, CORERING_BUFFER_TOO_SMALL, CORERING_ERROR_INVALID_ARGUMENT, CORERING_ERROR_INVALID_HANDLE, CORERING_ERROR_CLOSED, CORERING_ERROR_FORKED, CORERING_ERROR_ABI_MISMATCH, CORERING_ERROR_TOO_MANY_HANDLES, CORERING_ERROR_PANIC, CORERING_ERROR_KEY_TOO_LARGE, CORERING_ERROR_VALUE_TOO_LARGE, CORERING_ERROR_BATCH_TOO_LARGE, CORERING_ERROR_CROSS_SHARD, CORERING_ERROR_NOT_AN_INTEGER, CORERING_ERROR_OVERFLOW, CORERING_ERROR_BUSY, CORERING_ERROR_NO_SPACE, CORERING_ERROR_POISONED, CORERING_ERROR_LOCKED, CORERING_ERROR_CORRUPT, CORERING_ERROR_INCOMPATIBLE, CORERING_ERROR_UNSUPPORTED, CORERING_ERROR_IO, }
+#define corering_status_ALL { CORERING_OK, CORERING_NOT_FOUND, CORERING_REFUSED, CORERING_END, CORERING_BUFFER_TOO_SMALL, CORERING_ERROR_INVALID_ARGUMENT, CORERING_ERROR_INVALID_HANDLE, CORERING_ERROR_CLOSED, CORERING_ERROR_FORKED, CORERING_ERROR_ABI_MISMATCH, CORERING_ERROR_TOO_MANY_HANDLES, CORERING_ERROR_PANIC, CORERING_ERROR_KEY_TOO_LARGE, CORERING_ERROR_VALUE_TOO_LARGE, CORERING_ERROR_BATCH_TOO_LARGE, CORERING_ERROR_CROSS_SHARD, CORERING_ERROR_NOT_AN_INTEGER, CORERING_ERROR_OVERFLOW, CORERING_ERROR_BUSY, CORERING_ERROR_NO_SPACE, CORERING_ERROR_POISONED, CORERING_ERROR_LOCKED, CORERING_ERROR_CORRUPT, CORERING_ERROR_INCOMPATIBLE, CORERING_ERROR_UNSUPPORTED, CORERING_ERROR_IO, CORERING_ERROR_LOCK_HELD, CORERING_ERROR_LOCK_TIMEOUT, CORERING_ERROR_NOT_HELD, CORERING_ERROR_WRONG_TOKEN, CORERING_ERROR_LEASE_EXPIRED, CORERING_ERROR_FENCED, CORERING_ERROR_NO_SESSION, CORERING_ERROR_WRONG_SECRET, CORERING_ERROR_DEADLOCK, CORERING_ERROR_OTHER_PERMITS, }
 
 #ifdef __cplusplus
 extern "C" {
@@ -985,7 +1246,7 @@ corering_status corering_multi_get(struct corering_db *db,
  * Owns: the caller keeps key and value.
  * Writes: the commit to `version`, if given.
  * Threads: any; blocks until the write is as durable as asked for.
- * Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; VALUE_TOO_LARGE; BUSY; NO_SPACE;
+ * Status: OK; FENCED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; VALUE_TOO_LARGE; BUSY; NO_SPACE;
  *   POISONED.
  * Safety: `key` has `key_len` bytes, `value` has `value_len`; `options` is null or begins with its size; `version`
  *   is null or writable.
@@ -1004,7 +1265,7 @@ corering_status corering_put(struct corering_db *db,
  * Owns: the caller keeps the key.
  * Writes: whether it was there to `existed`, if given.
  * Threads: any; blocks until the write is as durable as asked for.
- * Status: OK, also if the key was not there; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; BUSY;
+ * Status: OK, also if the key was not there; FENCED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; BUSY;
  *   NO_SPACE; POISONED.
  * Safety: `key` has `key_len` bytes; `options` is null or begins with its size; `existed` is null or writable.
  */
@@ -1020,7 +1281,7 @@ corering_status corering_delete(struct corering_db *db,
  * Owns: the caller keeps key, value and condition.
  * Writes: to `version`, if given: the commit; if refused, the commit that wrote what is there, 0 if nothing is.
  * Threads: any; blocks until the write, or what refused it, is as durable as asked for.
- * Status: OK; REFUSED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; VALUE_TOO_LARGE; BUSY;
+ * Status: OK; REFUSED; FENCED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; VALUE_TOO_LARGE; BUSY;
  *   NO_SPACE; POISONED.
  * Safety: `key` has `key_len` bytes, `value` has `value_len`, the condition's `expected` as many as it says;
  *   `options` is null or begins with its size; `version` is null or writable.
@@ -1041,7 +1302,7 @@ corering_status corering_put_if(struct corering_db *db,
  * Owns: the caller keeps the key.
  * Writes: the new number to `result`, if given.
  * Threads: any; blocks until the write is as durable as asked for.
- * Status: OK; NOT_AN_INTEGER; OVERFLOW; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; BUSY;
+ * Status: OK; NOT_AN_INTEGER; OVERFLOW; FENCED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; BUSY;
  *   NO_SPACE; POISONED.
  * Safety: `key` has `key_len` bytes; `options` is null or begins with its size; `result` is null or writable.
  */
@@ -1129,12 +1390,12 @@ corering_status corering_batch_len(struct corering_batch *batch, size_t *count);
 
 /**
  * Does all writes of a batch at once. The batch keeps them, so that a commit that was refused can be tried again;
- * `corering_batch_clear` empties it. Of `options`, which may be null, it heeds the durability.
+ * `corering_batch_clear` empties it. Of `options`, which may be null, it heeds the durability and the guards.
  *
  * Owns: the caller keeps the batch.
  * Writes: the commit to `version`, if given.
  * Threads: one at a time for a batch; blocks until the writes are as durable as asked for.
- * Status: OK; CROSS_SHARD; BATCH_TOO_LARGE; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; BUSY; NO_SPACE;
+ * Status: OK; CROSS_SHARD; BATCH_TOO_LARGE; FENCED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; BUSY; NO_SPACE;
  *   POISONED.
  * Safety: `options` is null or begins with its size; `version` is null or writable.
  */
@@ -1145,8 +1406,8 @@ corering_status corering_batch_commit(struct corering_batch *batch,
 /**
  * Does many independent operations: one hop for each shard that they write to, one wait for all. Those of one shard
  * take effect in their order, and a get sees the writes before it. They are not atomic together: each has its own
- * outcome, and one that fails leaves the others alone. Of `options`, which may be null, it heeds the durability; the
- * other settings are each operation's own.
+ * outcome, and one that fails leaves the others alone. Of `options`, which may be null, it heeds the durability and the
+ * guards, on which then each operation depends, also a get; the other settings are each operation's own.
  *
  * Owns: the caller keeps the operations and what they lead to; it owns the values of the results, each to be freed
  *   with `corering_value_free`.
@@ -1290,8 +1551,8 @@ corering_status corering_queue_fd(struct corering_queue *queue,
 
 /**
  * Submits operations without waiting for them. Those of one shard take effect in the order in which one thread submits
- * them, and a get sees the writes submitted before it. Of `options`, which may be null, it heeds the durability; the
- * other settings are each operation's own. An operation that makes no sense is accepted and fails in its completion.
+ * them, and a get sees the writes submitted before it. Of `options`, which may be null, it heeds the durability and the guards,
+ * on which then each operation depends; the other settings are each operation's own. An operation that makes no sense is accepted and fails in its completion.
  *
  * Owns: the caller keeps the operations and what they lead to; they are copied.
  * Writes: to `accepted` how many were taken, from the first on.
@@ -1309,7 +1570,7 @@ corering_status corering_queue_submit(struct corering_queue *queue,
 
 /**
  * Submits an atomic batch without waiting for it. The batch keeps its writes and may be changed or freed at once. Of
- * `options`, which may be null, it heeds the durability.
+ * `options`, which may be null, it heeds the durability and the guards.
  *
  * Owns: the caller keeps the batch; its writes are copied.
  * Writes: nothing.
@@ -1349,6 +1610,208 @@ corering_status corering_queue_reap(struct corering_queue *queue,
  * Safety: any pointer will do; it is not dereferenced.
  */
 corering_status corering_queue_free(struct corering_queue *queue);
+
+/**
+ * Fills `options` with the defaults: ten seconds to live, no label.
+ *
+ * Owns: the caller keeps the struct.
+ * Writes: `struct_size` bytes at `options`.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT for null, or for a size that no version of the struct has.
+ * Safety: `options` has room for `struct_size` bytes.
+ */
+corering_status corering_session_options_init(struct corering_session_options *options,
+                                              size_t struct_size);
+
+/**
+ * Makes a session, durably. It lives until `corering_session_end` or `corering_session_kill`, or until it was not kept
+ * alive for its time to live; not only as long as this process. `options` may be null.
+ *
+ * Owns: the caller keeps the session, which needs no freeing.
+ * Writes: `session`.
+ * Threads: any; blocks until the session is durable.
+ * Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; BUSY; NO_SPACE; POISONED.
+ * Safety: `options` is null or begins with its size, and its `label` has `label_len` bytes; `session` is writable.
+ */
+corering_status corering_session_open(struct corering_db *db,
+                                      const struct corering_session_options *options,
+                                      struct corering_session *session);
+
+/**
+ * Begins a session's time to live anew. Every third of it is often enough.
+ *
+ * Owns: the caller keeps the session.
+ * Writes: nothing.
+ * Threads: any; does not wait.
+ * Status: OK; NO_SESSION; WRONG_SECRET; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: `session` is null or a session.
+ */
+corering_status corering_session_keep_alive(struct corering_db *db,
+                                            const struct corering_session *session);
+
+/**
+ * Ends a session with all its holds and waits; what waits for a grant answers NO_SESSION.
+ *
+ * Owns: the caller keeps the struct, which names nothing any more.
+ * Writes: nothing.
+ * Threads: any; blocks until the end is durable.
+ * Status: OK; NO_SESSION; WRONG_SECRET; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; BUSY; NO_SPACE; POISONED.
+ * Safety: `session` is null or a session.
+ */
+corering_status corering_session_end(struct corering_db *db,
+                                     const struct corering_session *session);
+
+/**
+ * As `corering_session_end`, by whoever knows no more than the session's number: for administrators.
+ *
+ * Owns: nothing.
+ * Writes: nothing.
+ * Threads: any; blocks until the end is durable.
+ * Status: OK; NO_SESSION; INVALID_HANDLE; CLOSED; FORKED; BUSY; NO_SPACE; POISONED.
+ * Safety: no pointers but the handle.
+ */
+corering_status corering_session_kill(struct corering_db *db,
+                                      uint64_t id);
+
+/**
+ * The sessions that live, without their secrets. A `capacity` of 0 asks for their number alone.
+ *
+ * Owns: the caller keeps the array.
+ * Writes: at most `capacity` sessions, zeroes behind the last; how many live to `count`, also if there are more.
+ * Threads: any.
+ * Status: OK; BUFFER_TOO_SMALL if there are more; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: `sessions` has room for `capacity`; `count` is writable.
+ */
+corering_status corering_session_list(struct corering_db *db,
+                                      struct corering_session_info *sessions,
+                                      size_t capacity,
+                                      size_t *count);
+
+/**
+ * Fills `options` with the defaults: exclusive, no wait, for as long as the session lives, durable before it is answered.
+ *
+ * Owns: the caller keeps the struct.
+ * Writes: `struct_size` bytes at `options`.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT for null, or for a size that no version of the struct has.
+ * Safety: `options` has room for `struct_size` bytes.
+ */
+corering_status corering_lock_options_init(struct corering_lock_options *options,
+                                           size_t struct_size);
+
+/**
+ * Takes a lock for a session, or takes it once more. Who waits is served strictly in order. `options` may be null.
+ *
+ * Owns: the caller keeps session and name. The session holds the lock until `corering_lock_release`, or the end of the lease or
+ *   of the session.
+ * Writes: `grant`, if given.
+ * Threads: any; blocks until the lock is granted and that is as durable as asked for, or `wait_ms` have passed.
+ * Status: OK; LOCK_HELD; LOCK_TIMEOUT; LEASE_EXPIRED if the session's own earlier hold has just run out; DEADLOCK;
+ *   OTHER_PERMITS; NO_SESSION; WRONG_SECRET; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; BUSY; NO_SPACE; POISONED.
+ * Safety: `session` is null or a session; `name` has `name_len` bytes; `options` is null or begins with its size; `grant`
+ *   is null or writable.
+ */
+corering_status corering_lock_acquire(struct corering_db *db,
+                                      const struct corering_session *session,
+                                      const void *name,
+                                      size_t name_len,
+                                      const struct corering_lock_options *options,
+                                      struct corering_grant *grant);
+
+/**
+ * Gives a lock back, or one of the times that the session has taken it. `token` is the hold's, or 0 for whatever the session
+ * holds by this name. Of `options`, which may be null, it heeds the durability.
+ *
+ * Owns: the caller keeps session and name.
+ * Writes: how often the session still holds it to `count`, and to `expired` whether the lease had run out before, so that
+ *   others may have held the lock already; both if given.
+ * Threads: any; blocks until the release is as durable as asked for.
+ * Status: OK; NOT_HELD; WRONG_TOKEN; NO_SESSION; WRONG_SECRET; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; BUSY;
+ *   NO_SPACE; POISONED.
+ * Safety: `session` is null or a session; `name` has `name_len` bytes; `options` is null or begins with its size; `count`
+ *   and `expired` are null or writable.
+ */
+corering_status corering_lock_release(struct corering_db *db,
+                                      const struct corering_session *session,
+                                      const void *name,
+                                      size_t name_len,
+                                      uint64_t token,
+                                      const struct corering_lock_options *options,
+                                      uint32_t *count,
+                                      bool *expired);
+
+/**
+ * Begins the lease of a hold anew, with its whole length. `token` is the hold's, or 0 for whatever the session holds.
+ *
+ * Owns: the caller keeps session and name.
+ * Writes: the hold's token to `current`, if given.
+ * Threads: any; does not wait for the disk.
+ * Status: OK; NOT_HELD; WRONG_TOKEN; LEASE_EXPIRED; NO_SESSION; WRONG_SECRET; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED;
+ *   FORKED; BUSY; POISONED.
+ * Safety: `session` is null or a session; `name` has `name_len` bytes; `current` is null or writable.
+ */
+corering_status corering_lock_renew(struct corering_db *db,
+                                    const struct corering_session *session,
+                                    const void *name,
+                                    size_t name_len,
+                                    uint64_t token,
+                                    uint64_t *current);
+
+/**
+ * Shares a lock that the session holds exclusively, without letting go; the token stays. `token` is the hold's, or 0. Of
+ * `options`, which may be null, it heeds the durability.
+ *
+ * Owns: the caller keeps session and name.
+ * Writes: `grant`, if given.
+ * Threads: any; blocks until the change is as durable as asked for.
+ * Status: OK; NOT_HELD; WRONG_TOKEN; LEASE_EXPIRED; NO_SESSION; WRONG_SECRET; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED;
+ *   FORKED; BUSY; NO_SPACE; POISONED.
+ * Safety: `session` is null or a session; `name` has `name_len` bytes; `options` is null or begins with its size; `grant`
+ *   is null or writable.
+ */
+corering_status corering_lock_downgrade(struct corering_db *db,
+                                        const struct corering_session *session,
+                                        const void *name,
+                                        size_t name_len,
+                                        uint64_t token,
+                                        const struct corering_lock_options *options,
+                                        struct corering_grant *grant);
+
+/**
+ * Who holds a lock, then who waits for it, in the order in which they will be served.
+ *
+ * Owns: the caller keeps the array.
+ * Writes: at most `capacity` parts, zeroes behind the last; how many there are to `count`, also if there are more.
+ * Threads: any.
+ * Status: OK; NOT_FOUND if nobody holds it or waits; BUFFER_TOO_SMALL if there are more; INVALID_ARGUMENT; INVALID_HANDLE;
+ *   CLOSED; FORKED; BUSY; POISONED.
+ * Safety: `name` has `name_len` bytes; `parts` has room for `capacity`; `count` is writable.
+ */
+corering_status corering_lock_info(struct corering_db *db,
+                                   const void *name,
+                                   size_t name_len,
+                                   struct corering_lock_part *parts,
+                                   size_t capacity,
+                                   size_t *count);
+
+/**
+ * As `corering_lock_acquire`, without waiting: the grant is a completion of kind CORERING_OP_ACQUIRE, with the token in
+ * `version` and the count in `integer`. A wait that is no longer wanted ends with its `wait_ms` or with its session, and
+ * completes with LOCK_TIMEOUT or NO_SESSION; it takes one of the queue's places until then. `options` may be null.
+ *
+ * Owns: the caller keeps session and name; they are copied.
+ * Writes: nothing.
+ * Threads: any; does not wait.
+ * Status: OK; BUSY if the queue is full; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED. The others of
+ *   `corering_lock_acquire` are in the completion.
+ * Safety: `session` is null or a session; `name` has `name_len` bytes; `options` is null or begins with its size.
+ */
+corering_status corering_queue_acquire(struct corering_queue *queue,
+                                       const struct corering_session *session,
+                                       const void *name,
+                                       size_t name_len,
+                                       const struct corering_lock_options *options,
+                                       uint64_t user_data);
 
 /**
  * The counters of one shard (0, 1, …), or of all together with CORERING_ALL_SHARDS.

@@ -7,7 +7,8 @@
  *
  * Objects move and do not copy; their destructors free what they hold. A database may go before its batches, snapshots,
  * iterators and queues: they then answer `closed`. Threads are as in corering.h: `db`, `snapshot` and
- * `completion_queue` for any number at once, `batch` and `iterator` for one at a time.
+ * `completion_queue` for any number at once, `batch` and `iterator` for one at a time; `session` for any number, but its end;
+ * `lock` for one.
  */
 #ifndef CORERING_HPP
 #define CORERING_HPP
@@ -189,7 +190,10 @@ struct write_options {
     milliseconds ttl{0};
     /// The value ceases to exist then. Not together with ttl.
     std::optional<std::chrono::system_clock::time_point> expires_at{};
+    /// The write takes effect only if all of these hold at that moment, else it fails as fenced; see `guarded_by`.
+    std::vector<corering_guard> guards{};
 
+    /// It borrows the guards.
     corering_write_options raw() const {
         corering_write_options raw{};
         raw.struct_size = sizeof raw;
@@ -198,6 +202,8 @@ struct write_options {
         raw.interval_ms = durability.interval_ms;
         raw.ttl_ms = ttl.count() > 0 ? static_cast<std::uint64_t>(ttl.count()) : 0;
         raw.expires_at_ms = expires_at ? detail::unix_ms(*expires_at) : 0;
+        raw.guards = guards.data();
+        raw.guards_len = guards.size();
         return raw;
     }
 };

@@ -6,12 +6,13 @@ use std::ffi::c_void;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::db::{Db, corering_db};
-use crate::engine::{BATCH_BYTES_MAX, Error, Kind, WriteBatch};
+use crate::engine::{BATCH_BYTES_MAX, CommitTs, Error, Kind, Pending, WriteBatch};
 use crate::failure::Failure;
 use crate::guard::guarded;
 use crate::object::{self, HandleKind, Object, using};
 use crate::options::{self, corering_write_options};
 use crate::status::corering_status::{self, *};
+use crate::write::Write;
 
 /// Writes that take effect together or not at all. Its keys must belong to one shard: give them one {tag}. For one
 /// thread at a time.
@@ -34,6 +35,14 @@ impl Batch {
         }
         self.bytes = bytes;
         Ok(())
+    }
+
+    pub(crate) fn commit(&self, write: Write) -> Pending<CommitTs> {
+        let (client, writes) = (&self.db.client, self.writes.clone());
+        if write.is_guarded() {
+            return client.write_batch_guarded(writes, write.guards, write.options);
+        }
+        client.write_batch(writes, write.options)
     }
 }
 
@@ -98,9 +107,9 @@ pub unsafe extern "C" fn corering_batch_put(
         let batch = using::<Mutex<Batch>, _>(batch)?;
         let mut batch = lock(&batch)?;
         let (key, value) = (c.key(key, key_len)?, c.value(value, value_len)?);
-        let (keyspace, options) = options::write(c, options, &batch.db)?;
+        let write = options::write(c, options, &batch.db)?.without_guards()?;
         batch.grow(key.len() + value.len())?;
-        batch.writes.put_full(keyspace, key, value, Kind::BYTES, options.expiry);
+        batch.writes.put_full(write.keyspace, key, value, Kind::BYTES, write.options.expiry);
         Ok(CORERING_OK)
     })
 }
@@ -123,9 +132,9 @@ pub unsafe extern "C" fn corering_batch_delete(
         let batch = using::<Mutex<Batch>, _>(batch)?;
         let mut batch = lock(&batch)?;
         let key = c.key(key, key_len)?;
-        let (keyspace, _) = options::write(c, options, &batch.db)?;
+        let write = options::write(c, options, &batch.db)?.without_guards()?;
         batch.grow(key.len())?;
-        batch.writes.delete(keyspace, key);
+        batch.writes.delete(write.keyspace, key);
         Ok(CORERING_OK)
     })
 }
@@ -165,12 +174,12 @@ pub unsafe extern "C" fn corering_batch_len(batch: *mut corering_batch, count: *
 }
 
 /// Does all writes of a batch at once. The batch keeps them, so that a commit that was refused can be tried again;
-/// `corering_batch_clear` empties it. Of `options`, which may be null, it heeds the durability.
+/// `corering_batch_clear` empties it. Of `options`, which may be null, it heeds the durability and the guards.
 ///
 /// Owns: the caller keeps the batch.
 /// Writes: the commit to `version`, if given.
 /// Threads: one at a time for a batch; blocks until the writes are as durable as asked for.
-/// Status: OK; CROSS_SHARD; BATCH_TOO_LARGE; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; BUSY; NO_SPACE;
+/// Status: OK; CROSS_SHARD; BATCH_TOO_LARGE; FENCED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; BUSY; NO_SPACE;
 ///   POISONED.
 /// Safety: `options` is null or begins with its size; `version` is null or writable.
 #[unsafe(no_mangle)]
@@ -183,8 +192,8 @@ pub unsafe extern "C" fn corering_batch_commit(
         let out = c.out(version);
         let batch = using::<Mutex<Batch>, _>(batch)?;
         let batch = lock(&batch)?;
-        let (_, options) = options::write(c, options, &batch.db)?;
-        out.set(batch.db.client.write_batch(batch.writes.clone(), options).wait()?.0);
+        let write = options::write(c, options, &batch.db)?;
+        out.set(batch.commit(write).wait()?.0);
         Ok(CORERING_OK)
     })
 }

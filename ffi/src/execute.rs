@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::db::{Db, corering_db};
-use crate::engine::{Error, Pending, ShardId, Tx, WriteOptions};
+use crate::engine::{Error, Pending, ShardId};
 use crate::failure::Failure;
 use crate::guard::guarded;
 use crate::object::using;
@@ -14,6 +14,7 @@ use crate::op::{Answer, Op, corering_op, corering_result};
 use crate::options::{self, corering_write_options};
 use crate::raw::Outs;
 use crate::status::corering_status::{self, *};
+use crate::write::{self, Write};
 
 /// Bytes of one hop. A record stays well below the engine's limit for it, and a shard is not kept for long.
 const HOP_BYTES_MAX: usize = 8 << 20;
@@ -22,16 +23,16 @@ const HOP_BYTES_MAX: usize = 8 << 20;
 type Placed = (usize, Op);
 
 /// Runs `ops` and fills in an answer for each.
-fn run(db: &Arc<Db>, ops: Vec<Placed>, options: &WriteOptions, answers: &mut [Option<Answer>]) {
+fn run(db: &Arc<Db>, ops: Vec<Placed>, write: &Write, answers: &mut [Option<Answer>]) {
     let mut reads = Vec::new();
     let mut hops: Vec<(Vec<usize>, Pending<Vec<Answer>>)> = Vec::new();
     for (_, group) in by_shard(db, ops) {
-        if group.iter().all(|(_, op)| op.is_read()) {
+        if !write.is_guarded() && group.iter().all(|(_, op)| op.is_read()) {
             reads.extend(group);
             continue;
         }
         for hop in split(group) {
-            hops.push(send(db, hop, options));
+            hops.push(send(db, hop, write));
         }
     }
     // Reads of shards that get no write run here, while the writes are on their way to disk.
@@ -78,14 +79,9 @@ fn split(group: Vec<Placed>) -> Vec<Vec<Placed>> {
     hops
 }
 
-fn send(db: &Db, hop: Vec<Placed>, options: &WriteOptions) -> (Vec<usize>, Pending<Vec<Answer>>) {
+fn send(db: &Db, hop: Vec<Placed>, write: &Write) -> (Vec<usize>, Pending<Vec<Answer>>) {
     let (places, ops): (Vec<usize>, Vec<Op>) = hop.into_iter().unzip();
-    let key = ops.first().map(|op| op.key.clone()).unwrap_or_default();
-    let all = move |tx: &mut Tx<'_>| Ok(ops.iter().map(|op| op.run(tx)).collect::<Vec<Answer>>());
-    let pending = db.client.run_commit(&key, *options, all, |answers, commit| {
-        answers.into_iter().map(|answer| answer.committed(commit)).collect()
-    });
-    (places, pending)
+    (places, write::start(db, ops, write.guards.clone(), write.options))
 }
 
 fn deliver(answers: Vec<Option<Answer>>, ops: &[corering_op], results: &Outs<'_, corering_result>) {
@@ -97,8 +93,8 @@ fn deliver(answers: Vec<Option<Answer>>, ops: &[corering_op], results: &Outs<'_,
 
 /// Does many independent operations: one hop for each shard that they write to, one wait for all. Those of one shard
 /// take effect in their order, and a get sees the writes before it. They are not atomic together: each has its own
-/// outcome, and one that fails leaves the others alone. Of `options`, which may be null, it heeds the durability; the
-/// other settings are each operation's own.
+/// outcome, and one that fails leaves the others alone. Of `options`, which may be null, it heeds the durability and the
+/// guards, on which then each operation depends, also a get; the other settings are each operation's own.
 ///
 /// Owns: the caller keeps the operations and what they lead to; it owns the values of the results, each to be freed
 ///   with `corering_value_free`.
@@ -120,7 +116,7 @@ pub unsafe extern "C" fn corering_execute(
         let results = c.outs("results", results, count)?;
         let db = using::<Arc<Db>, _>(db)?;
         let given = c.array("ops", ops, count)?;
-        let (_, options) = options::write(c, options, &db)?;
+        let write = options::write(c, options, &db)?;
         let mut answers: Vec<Option<Answer>> = Vec::with_capacity(count);
         let mut good = Vec::with_capacity(count);
         for (place, op) in given.iter().enumerate() {
@@ -132,7 +128,7 @@ pub unsafe extern "C" fn corering_execute(
                 Err(failure) => answers.push(Some(Answer::Failed(failure))),
             }
         }
-        run(&db, good, &options, &mut answers);
+        run(&db, good, &write, &mut answers);
         deliver(answers, given, &results);
         Ok(CORERING_OK)
     })

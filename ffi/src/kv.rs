@@ -9,6 +9,7 @@ use crate::db::{Db, corering_db};
 use crate::engine::PutIf;
 use crate::guard::guarded;
 use crate::object::using;
+use crate::op::{Action, Answer};
 use crate::op::{corering_bytes, corering_condition};
 use crate::options::{self, corering_read_options, corering_write_options};
 use crate::raw::Out;
@@ -158,7 +159,7 @@ fn publish_all(
 /// Owns: the caller keeps key and value.
 /// Writes: the commit to `version`, if given.
 /// Threads: any; blocks until the write is as durable as asked for.
-/// Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; VALUE_TOO_LARGE; BUSY; NO_SPACE;
+/// Status: OK; FENCED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; VALUE_TOO_LARGE; BUSY; NO_SPACE;
 ///   POISONED.
 /// Safety: `key` has `key_len` bytes, `value` has `value_len`; `options` is null or begins with its size; `version`
 ///   is null or writable.
@@ -176,8 +177,15 @@ pub unsafe extern "C" fn corering_put(
         let out = c.out(version);
         let db = using::<Arc<Db>, _>(db)?;
         let (key, value) = (c.key(key, key_len)?, c.value(value, value_len)?);
-        let (keyspace, options) = options::write(c, options, &db)?;
-        out.set(db.client.put(keyspace, key, value, options).wait()?.0);
+        let write = options::write(c, options, &db)?;
+        if write.is_guarded() {
+            let action = Action::Put { value: value.to_vec(), expiry: write.options.expiry };
+            if let Answer::Written { version } = write.guarded(&db, key, action)? {
+                out.set(version);
+            }
+            return Ok(CORERING_OK);
+        }
+        out.set(db.client.put(write.keyspace, key, value, write.options).wait()?.0);
         Ok(CORERING_OK)
     })
 }
@@ -187,7 +195,7 @@ pub unsafe extern "C" fn corering_put(
 /// Owns: the caller keeps the key.
 /// Writes: whether it was there to `existed`, if given.
 /// Threads: any; blocks until the write is as durable as asked for.
-/// Status: OK, also if the key was not there; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; BUSY;
+/// Status: OK, also if the key was not there; FENCED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; BUSY;
 ///   NO_SPACE; POISONED.
 /// Safety: `key` has `key_len` bytes; `options` is null or begins with its size; `existed` is null or writable.
 #[unsafe(no_mangle)]
@@ -202,8 +210,12 @@ pub unsafe extern "C" fn corering_delete(
         let out = c.out(existed);
         let db = using::<Arc<Db>, _>(db)?;
         let key = c.key(key, key_len)?;
-        let (keyspace, options) = options::write(c, options, &db)?;
-        out.set(db.client.delete(keyspace, key, options).wait()?);
+        let write = options::write(c, options, &db)?;
+        if write.is_guarded() {
+            out.set(matches!(write.guarded(&db, key, Action::Delete)?, Answer::Existed(true)));
+            return Ok(CORERING_OK);
+        }
+        out.set(db.client.delete(write.keyspace, key, write.options).wait()?);
         Ok(CORERING_OK)
     })
 }
@@ -213,7 +225,7 @@ pub unsafe extern "C" fn corering_delete(
 /// Owns: the caller keeps key, value and condition.
 /// Writes: to `version`, if given: the commit; if refused, the commit that wrote what is there, 0 if nothing is.
 /// Threads: any; blocks until the write, or what refused it, is as durable as asked for.
-/// Status: OK; REFUSED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; VALUE_TOO_LARGE; BUSY;
+/// Status: OK; REFUSED; FENCED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; VALUE_TOO_LARGE; BUSY;
 ///   NO_SPACE; POISONED.
 /// Safety: `key` has `key_len` bytes, `value` has `value_len`, the condition's `expected` as many as it says;
 ///   `options` is null or begins with its size; `version` is null or writable.
@@ -233,8 +245,18 @@ pub unsafe extern "C" fn corering_put_if(
         let db = using::<Arc<Db>, _>(db)?;
         let (key, value) = (c.key(key, key_len)?, c.value(value, value_len)?);
         let condition = c.one("the condition", condition)?.to_engine(c)?;
-        let (keyspace, options) = options::write(c, options, &db)?;
-        Ok(match db.client.put_if(keyspace, key, value, condition, options).wait()? {
+        let write = options::write(c, options, &db)?;
+        if write.is_guarded() {
+            let action = Action::PutIf { value: value.to_vec(), expiry: write.options.expiry, condition };
+            let (status, version) = match write.guarded(&db, key, action)? {
+                Answer::Written { version } => (CORERING_OK, version),
+                Answer::Refused { version } => (CORERING_REFUSED, version),
+                _ => (CORERING_OK, 0),
+            };
+            out.set(version);
+            return Ok(status);
+        }
+        Ok(match db.client.put_if(write.keyspace, key, value, condition, write.options).wait()? {
             PutIf::Done(version) => {
                 out.set(version.0);
                 CORERING_OK
@@ -253,7 +275,7 @@ pub unsafe extern "C" fn corering_put_if(
 /// Owns: the caller keeps the key.
 /// Writes: the new number to `result`, if given.
 /// Threads: any; blocks until the write is as durable as asked for.
-/// Status: OK; NOT_AN_INTEGER; OVERFLOW; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; BUSY;
+/// Status: OK; NOT_AN_INTEGER; OVERFLOW; FENCED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; BUSY;
 ///   NO_SPACE; POISONED.
 /// Safety: `key` has `key_len` bytes; `options` is null or begins with its size; `result` is null or writable.
 #[unsafe(no_mangle)]
@@ -269,8 +291,15 @@ pub unsafe extern "C" fn corering_incr(
         let out = c.out(result);
         let db = using::<Arc<Db>, _>(db)?;
         let key = c.key(key, key_len)?;
-        let (keyspace, options) = options::write(c, options, &db)?;
-        out.set(db.client.incr(keyspace, key, by, options).wait()?);
+        let write = options::write(c, options, &db)?;
+        if write.is_guarded() {
+            let action = Action::Incr { by, expiry: write.options.expiry };
+            if let Answer::Number(number) = write.guarded(&db, key, action)? {
+                out.set(number);
+            }
+            return Ok(CORERING_OK);
+        }
+        out.set(db.client.incr(write.keyspace, key, by, write.options).wait()?);
         Ok(CORERING_OK)
     })
 }

@@ -22,6 +22,7 @@ mod failure;
 mod guard;
 mod iterator;
 mod kv;
+mod lock;
 mod object;
 mod op;
 mod options;
@@ -30,11 +31,13 @@ mod queue;
 mod range;
 mod raw;
 mod registry;
+mod session;
 mod snapshot;
 mod stats;
 mod status;
 mod value;
 mod version;
+mod write;
 
 pub(crate) use corering_engine as engine;
 
@@ -44,11 +47,13 @@ pub use error::*;
 pub use execute::*;
 pub use iterator::*;
 pub use kv::*;
+pub use lock::*;
 pub use op::{
     corering_bytes, corering_condition, corering_condition_kind, corering_op, corering_op_kind, corering_result,
 };
 pub use options::*;
 pub use queue::*;
+pub use session::*;
 pub use snapshot::*;
 pub use stats::*;
 pub use status::corering_status;

@@ -72,6 +72,8 @@ pub enum corering_op_kind {
     CORERING_OP_SYNC = 6,
     /// In results only: the batch of `corering_queue_submit_batch`.
     CORERING_OP_BATCH = 7,
+    /// In results only: the lock of `corering_queue_acquire`.
+    CORERING_OP_ACQUIRE = 8,
 }
 use corering_op_kind::*;
 
@@ -115,9 +117,9 @@ pub struct corering_result {
     /// The operation's: a `corering_op_kind`.
     pub kind: u32,
     /// PUT, PUT_IF and BATCH: the commit; GET: the commit that wrote the value; a PUT_IF that was refused: the commit that wrote what is there, 0 if
-    /// nothing is.
+    /// nothing is; ACQUIRE: the fencing token.
     pub version: u64,
-    /// INCR: the new number. DELETE: 1 if the key was there.
+    /// INCR: the new number. DELETE: 1 if the key was there. ACQUIRE: how often the session holds the lock.
     pub integer: i64,
     /// GET: the value. An error: its text, in UTF-8. To be freed with `corering_value_free`.
     pub value: corering_value,
@@ -178,6 +180,10 @@ pub(crate) enum Answer {
     },
     Existed(bool),
     Number(i64),
+    Granted {
+        token: u64,
+        count: u32,
+    },
     Done,
     Failed(Failure),
 }
@@ -327,6 +333,10 @@ impl Answer {
             }
             Answer::Existed(existed) => result.integer = existed.into(),
             Answer::Number(number) => result.integer = number,
+            Answer::Granted { token, count } => {
+                result.version = token;
+                result.integer = count.into();
+            }
             Answer::Put | Answer::Done => {}
             Answer::Failed(failure) => {
                 result.status = failure.status();

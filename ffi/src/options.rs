@@ -9,10 +9,12 @@ use crate::db::Db;
 use crate::engine::{Durability, Expiry, Keyspace, Options, WriteOptions};
 use crate::failure::Failure;
 use crate::guard::guarded;
+use crate::lock::{self, corering_guard};
 use crate::object;
 use crate::raw::{Caller, c_struct};
 use crate::snapshot::{Snap, corering_snapshot};
 use crate::status::corering_status::{self, *};
+use crate::write::Write;
 
 /// When a write is answered. At every level, a process that is killed loses nothing that was answered; only a crash of
 /// the machine may, at the levels `interval` and `none`.
@@ -102,6 +104,10 @@ pub struct corering_write_options {
     pub expires_at_ms: u64,
     /// Milliseconds from now at which the value ceases to exist; 0: never. Not together with `expires_at_ms`.
     pub ttl_ms: u64,
+    /// The write takes effect only if all of these hold at that moment, else it fails as FENCED and changes nothing.
+    pub guards: *const corering_guard,
+    /// At most 256.
+    pub guards_len: usize,
 }
 
 /// How a read is done.
@@ -171,6 +177,8 @@ impl corering_write_options {
         reserved: 0,
         expires_at_ms: 0,
         ttl_ms: 0,
+        guards: std::ptr::null(),
+        guards_len: 0,
     };
 }
 
@@ -183,21 +191,18 @@ impl corering_read_options {
     };
 }
 
-/// A call's keyspace and how it writes.
+/// A call's keyspace, how it writes, and its guards.
 #[inline]
-pub(crate) fn write(
-    caller: &Caller,
-    given: *const corering_write_options,
-    db: &Db,
-) -> Result<(Keyspace, WriteOptions), Failure> {
+pub(crate) fn write(caller: &Caller, given: *const corering_write_options, db: &Db) -> Result<Write, Failure> {
     if given.is_null() {
-        return Ok((Keyspace::DEFAULT, WriteOptions::default()));
+        return Ok(Write::plain());
     }
     let options = caller.options(given, corering_write_options::NEW)?;
     zero("reserved", options.reserved)?;
     let durability = durability(options.durability, options.interval_ms)?;
     let expiry = expiry(options.expires_at_ms, options.ttl_ms, db)?;
-    Ok((keyspace(options.keyspace)?, WriteOptions { durability, expiry }))
+    let guards = lock::guards(caller, options.guards, options.guards_len)?;
+    Ok(Write { keyspace: keyspace(options.keyspace)?, options: WriteOptions { durability, expiry }, guards })
 }
 
 /// What a read is about.

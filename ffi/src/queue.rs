@@ -16,13 +16,14 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::batch::{Batch, corering_batch, lock};
 use crate::db::{Db, corering_db};
-use crate::engine::{Error, Pending, PutIf, ValueRef, WriteOptions};
+use crate::engine::{CommitTs, Error, Pending, PutIf, ValueRef, WriteOptions};
 use crate::failure::Failure;
 use crate::guard::guarded;
 use crate::object::{self, HandleKind, Object, using};
 use crate::op::{Action, Answer, Op, corering_op, corering_op_kind, corering_result};
 use crate::options::{self, corering_write_options};
 use crate::status::corering_status::{self, *};
+use crate::write::{self, Write};
 
 /// Operations under way, and those that are done and not yet reaped. Any number of threads may use it at the same time.
 #[allow(non_camel_case_types)]
@@ -108,11 +109,16 @@ impl Shared {
 
 impl Queue {
     /// Sends one operation off; its slot is reserved.
-    fn start(&self, user_data: u64, kind: u32, op: Op, options: &WriteOptions) {
+    fn start(&self, user_data: u64, kind: u32, op: Op, write: &Write) {
+        let options = &write.options;
+        if write.is_guarded() && !matches!(op.action, Action::Sync) {
+            let pending = write::start(&self.db, vec![op], write.guards.clone(), *options);
+            return self.follow(user_data, kind, pending, |answers| answers.into_iter().next().unwrap_or(Answer::Done));
+        }
         let Op { keyspace, key, action } = op;
         let client = &self.db.client;
         let with = |expiry| WriteOptions { expiry, ..*options };
-        let written = |version: crate::engine::CommitTs| Answer::Written { version: version.0 };
+        let written = |version: CommitTs| Answer::Written { version: version.0 };
         match action {
             Action::Put { value, expiry } => {
                 self.follow(user_data, kind, client.put(keyspace, &key, &value, with(expiry)), written);
@@ -138,6 +144,22 @@ impl Queue {
             }
             Action::Sync => self.follow(user_data, kind, client.sync(), |()| Answer::Done),
         }
+    }
+
+    /// Starts something that is no operation on a key, if there is room for its completion.
+    pub(crate) fn submit<T: Send + 'static>(
+        &self,
+        user_data: u64,
+        kind: u32,
+        answer: impl FnOnce(T) -> Answer + Send + 'static,
+        start: impl FnOnce(&Db) -> Pending<T>,
+    ) -> Result<(), Failure> {
+        self.db.check_open()?;
+        if !self.shared.reserve() {
+            return Err(self.full());
+        }
+        self.follow(user_data, kind, start(&self.db), answer);
+        Ok(())
     }
 
     fn follow<T: Send + 'static>(
@@ -201,8 +223,8 @@ pub unsafe extern "C" fn corering_queue_fd(queue: *mut corering_queue, fd: *mut 
 }
 
 /// Submits operations without waiting for them. Those of one shard take effect in the order in which one thread submits
-/// them, and a get sees the writes submitted before it. Of `options`, which may be null, it heeds the durability; the
-/// other settings are each operation's own. An operation that makes no sense is accepted and fails in its completion.
+/// them, and a get sees the writes submitted before it. Of `options`, which may be null, it heeds the durability and the guards,
+/// on which then each operation depends; the other settings are each operation's own. An operation that makes no sense is accepted and fails in its completion.
 ///
 /// Owns: the caller keeps the operations and what they lead to; they are copied.
 /// Writes: to `accepted` how many were taken, from the first on.
@@ -223,14 +245,14 @@ pub unsafe extern "C" fn corering_queue_submit(
         let accepted = c.out(accepted).required("accepted")?;
         let queue = using::<Queue, _>(queue)?;
         let ops = c.array("ops", ops, count)?;
-        let (_, options) = options::write(c, options, &queue.db)?;
+        let write = options::write(c, options, &queue.db)?;
         queue.db.check_open()?;
         for (place, given) in ops.iter().enumerate() {
             if !queue.shared.reserve() {
                 return if place == 0 { Err(queue.full()) } else { Ok(CORERING_OK) };
             }
             match Op::from_c(c, given, &queue.db) {
-                Ok(op) => queue.start(given.user_data, given.kind, op, &options),
+                Ok(op) => queue.start(given.user_data, given.kind, op, &write),
                 Err(failure) => queue.shared.complete(Done {
                     user_data: given.user_data,
                     kind: given.kind,
@@ -244,7 +266,7 @@ pub unsafe extern "C" fn corering_queue_submit(
 }
 
 /// Submits an atomic batch without waiting for it. The batch keeps its writes and may be changed or freed at once. Of
-/// `options`, which may be null, it heeds the durability.
+/// `options`, which may be null, it heeds the durability and the guards.
 ///
 /// Owns: the caller keeps the batch; its writes are copied.
 /// Writes: nothing.
@@ -266,14 +288,10 @@ pub unsafe extern "C" fn corering_queue_submit_batch(
         if !batch.db.is(&queue.db) {
             return Err(Failure::argument("the batch is one of another database"));
         }
-        let (_, options) = options::write(c, options, &queue.db)?;
-        queue.db.check_open()?;
-        if !queue.shared.reserve() {
-            return Err(queue.full());
-        }
-        let pending = queue.db.client.write_batch(batch.writes.clone(), options);
+        let write = options::write(c, options, &queue.db)?;
         let kind = corering_op_kind::CORERING_OP_BATCH as u32;
-        queue.follow(user_data, kind, pending, |version| Answer::Written { version: version.0 });
+        let written = |version: CommitTs| Answer::Written { version: version.0 };
+        queue.submit(user_data, kind, written, |_| batch.commit(write))?;
         Ok(CORERING_OK)
     })
 }

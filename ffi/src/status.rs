@@ -1,6 +1,6 @@
 //! The outcome of a call, as a number that never changes its meaning.
 
-use crate::engine::Error;
+use crate::engine::{Error, LockError};
 
 /// The outcome of a call. Zero: done. Above zero: done, with an answer other than the usual one. Below zero: an error.
 /// These numbers are for ever; later versions may add some.
@@ -60,13 +60,33 @@ pub enum corering_status {
     CORERING_ERROR_UNSUPPORTED = -20,
     /// The operating system refused an operation; the message says which, and on what file.
     CORERING_ERROR_IO = -21,
+    /// Others hold the lock and waiting was not asked for; the same call may succeed later.
+    CORERING_ERROR_LOCK_HELD = -22,
+    /// The lock was not granted in the time given; the same call may succeed later.
+    CORERING_ERROR_LOCK_TIMEOUT = -23,
+    /// The session does not hold the lock.
+    CORERING_ERROR_NOT_HELD = -24,
+    /// The token is not the one by which the session holds the lock.
+    CORERING_ERROR_WRONG_TOKEN = -25,
+    /// The lease has run out; the lock must be taken anew.
+    CORERING_ERROR_LEASE_EXPIRED = -26,
+    /// A guard of the write has lost its lock; nothing was written.
+    CORERING_ERROR_FENCED = -27,
+    /// The session does not exist or has ended.
+    CORERING_ERROR_NO_SESSION = -28,
+    /// The secret is not the session's.
+    CORERING_ERROR_WRONG_SECRET = -29,
+    /// Sessions wait for each other, and this request gave way; the message names them; the same call may succeed later.
+    CORERING_ERROR_DEADLOCK = -30,
+    /// The semaphore is in use with another number of permits.
+    CORERING_ERROR_OTHER_PERMITS = -31,
 }
 
 use corering_status::*;
 
 impl corering_status {
     /// Every status, in the order of the header.
-    pub const ALL: [corering_status; 26] = [
+    pub const ALL: [corering_status; 36] = [
         CORERING_OK,
         CORERING_NOT_FOUND,
         CORERING_REFUSED,
@@ -93,6 +113,16 @@ impl corering_status {
         CORERING_ERROR_INCOMPATIBLE,
         CORERING_ERROR_UNSUPPORTED,
         CORERING_ERROR_IO,
+        CORERING_ERROR_LOCK_HELD,
+        CORERING_ERROR_LOCK_TIMEOUT,
+        CORERING_ERROR_NOT_HELD,
+        CORERING_ERROR_WRONG_TOKEN,
+        CORERING_ERROR_LEASE_EXPIRED,
+        CORERING_ERROR_FENCED,
+        CORERING_ERROR_NO_SESSION,
+        CORERING_ERROR_WRONG_SECRET,
+        CORERING_ERROR_DEADLOCK,
+        CORERING_ERROR_OTHER_PERMITS,
     ];
 
     /// The status with this number, if there is one.
@@ -133,12 +163,29 @@ impl corering_status {
             CORERING_ERROR_INCOMPATIBLE => c"incompatible",
             CORERING_ERROR_UNSUPPORTED => c"unsupported",
             CORERING_ERROR_IO => c"io",
+            CORERING_ERROR_LOCK_HELD => c"lock_held",
+            CORERING_ERROR_LOCK_TIMEOUT => c"lock_timeout",
+            CORERING_ERROR_NOT_HELD => c"not_held",
+            CORERING_ERROR_WRONG_TOKEN => c"wrong_token",
+            CORERING_ERROR_LEASE_EXPIRED => c"lease_expired",
+            CORERING_ERROR_FENCED => c"fenced",
+            CORERING_ERROR_NO_SESSION => c"no_session",
+            CORERING_ERROR_WRONG_SECRET => c"wrong_secret",
+            CORERING_ERROR_DEADLOCK => c"deadlock",
+            CORERING_ERROR_OTHER_PERMITS => c"other_permits",
         }
     }
 
     /// Nothing was done, and the same call may succeed later.
     pub fn is_retryable(self) -> bool {
-        matches!(self, CORERING_ERROR_BUSY | CORERING_ERROR_NO_SPACE)
+        matches!(
+            self,
+            CORERING_ERROR_BUSY
+                | CORERING_ERROR_NO_SPACE
+                | CORERING_ERROR_LOCK_HELD
+                | CORERING_ERROR_LOCK_TIMEOUT
+                | CORERING_ERROR_DEADLOCK
+        )
     }
 
     /// The write was not acknowledged, yet may be found later.
@@ -160,13 +207,30 @@ impl From<&Error> for corering_status {
             Error::Busy { .. } => CORERING_ERROR_BUSY,
             Error::NoSpace { .. } => CORERING_ERROR_NO_SPACE,
             Error::Poisoned(_) => CORERING_ERROR_POISONED,
-            Error::Lock(_) => CORERING_ERROR_INVALID_ARGUMENT,
             Error::Closed => CORERING_ERROR_CLOSED,
             Error::Locked { .. } => CORERING_ERROR_LOCKED,
             Error::Corrupt { .. } => CORERING_ERROR_CORRUPT,
             Error::Incompatible { .. } => CORERING_ERROR_INCOMPATIBLE,
             Error::Unsupported { .. } => CORERING_ERROR_UNSUPPORTED,
             Error::Io { .. } => CORERING_ERROR_IO,
+            Error::Lock(refusal) => refusal.into(),
+        }
+    }
+}
+
+impl From<&LockError> for corering_status {
+    fn from(refusal: &LockError) -> corering_status {
+        match refusal {
+            LockError::Held => CORERING_ERROR_LOCK_HELD,
+            LockError::TimedOut => CORERING_ERROR_LOCK_TIMEOUT,
+            LockError::NotHeld => CORERING_ERROR_NOT_HELD,
+            LockError::WrongToken { .. } => CORERING_ERROR_WRONG_TOKEN,
+            LockError::Expired => CORERING_ERROR_LEASE_EXPIRED,
+            LockError::Fenced { .. } => CORERING_ERROR_FENCED,
+            LockError::NoSession { .. } => CORERING_ERROR_NO_SESSION,
+            LockError::WrongSecret { .. } => CORERING_ERROR_WRONG_SECRET,
+            LockError::Deadlock { .. } => CORERING_ERROR_DEADLOCK,
+            LockError::OtherPermits { .. } => CORERING_ERROR_OTHER_PERMITS,
         }
     }
 }
@@ -184,7 +248,22 @@ mod tests {
             stage: crate::engine::Stage::Sync,
             cause: "EIO".into(),
         };
-        for error in [busy, full, Error::Poisoned(cause.into()), Error::Closed, Error::Overflow, Error::NotAnInteger] {
+        let id = crate::engine::SessionId(1);
+        let token = crate::engine::FencingToken(1);
+        let locks = [
+            LockError::Held,
+            LockError::TimedOut,
+            LockError::NotHeld,
+            LockError::WrongToken { current: token },
+            LockError::Expired,
+            LockError::Fenced { token, current: None },
+            LockError::NoSession { id },
+            LockError::WrongSecret { id },
+            LockError::Deadlock { cycle: vec![id] },
+            LockError::OtherPermits { permits: 1 },
+        ];
+        let plain = [busy, full, Error::Poisoned(cause.into()), Error::Closed, Error::Overflow, Error::NotAnInteger];
+        for error in plain.into_iter().chain(locks.map(Error::Lock)) {
             let status = corering_status::from(&error);
             assert_eq!(status.is_retryable(), error.is_retryable(), "{status:?}");
             assert_eq!(status.may_have_committed(), error.may_have_committed(), "{status:?}");

@@ -61,7 +61,7 @@ fn every_misuse_gets_a_status_under_address_sanitizer() {
 
 #[test]
 fn the_examples_work() {
-    for source in ["c/examples/hello.c", "c/examples/poll.c", "cpp/examples/hello.cpp"] {
+    for source in ["c/examples/hello.c", "c/examples/poll.c", "cpp/examples/hello.cpp", "cpp/examples/locks.cpp"] {
         let dir = workplace("examples");
         run(&compile(source, &[], dir.path()), dir.path());
     }

@@ -15,7 +15,7 @@ fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-const EXPORTED: [&str; 46] = [
+const EXPORTED: [&str; 59] = [
     "corering_abi_version",
     "corering_batch_clear",
     "corering_batch_commit",
@@ -36,12 +36,19 @@ const EXPORTED: [&str; 46] = [
     "corering_iterator_fill",
     "corering_iterator_free",
     "corering_iterator_next",
+    "corering_lock_acquire",
+    "corering_lock_downgrade",
+    "corering_lock_info",
+    "corering_lock_options_init",
+    "corering_lock_release",
+    "corering_lock_renew",
     "corering_multi_get",
     "corering_open",
     "corering_open_report",
     "corering_options_init",
     "corering_put",
     "corering_put_if",
+    "corering_queue_acquire",
     "corering_queue_fd",
     "corering_queue_free",
     "corering_queue_new",
@@ -51,6 +58,12 @@ const EXPORTED: [&str; 46] = [
     "corering_read_options_init",
     "corering_scan",
     "corering_scan_options_init",
+    "corering_session_end",
+    "corering_session_keep_alive",
+    "corering_session_kill",
+    "corering_session_list",
+    "corering_session_open",
+    "corering_session_options_init",
     "corering_shard_count",
     "corering_snapshot_free",
     "corering_snapshot_new",
@@ -114,6 +127,16 @@ fn the_numbers_of_the_statuses_are_for_ever() {
         (-19, "incompatible"),
         (-20, "unsupported"),
         (-21, "io"),
+        (-22, "lock_held"),
+        (-23, "lock_timeout"),
+        (-24, "not_held"),
+        (-25, "wrong_token"),
+        (-26, "lease_expired"),
+        (-27, "fenced"),
+        (-28, "no_session"),
+        (-29, "wrong_secret"),
+        (-30, "deadlock"),
+        (-31, "other_permits"),
     ];
     for (number, name) in pinned {
         let status = corering_status::from_number(number).unwrap_or_else(|| panic!("{number} is gone"));
@@ -123,13 +146,14 @@ fn the_numbers_of_the_statuses_are_for_ever() {
     let retryable: Vec<_> = corering_status::ALL.into_iter().filter(|s| s.is_retryable()).map(|s| s as i32).collect();
     let unsure: Vec<_> =
         corering_status::ALL.into_iter().filter(|s| s.may_have_committed()).map(|s| s as i32).collect();
-    assert_eq!((retryable, unsure), (vec![-14, -15], vec![-7, -16]));
+    assert_eq!((retryable, unsure), (vec![-14, -15, -22, -23, -30], vec![-7, -16]));
 }
 
 #[test]
 fn the_other_numbers_are_for_ever() {
     use corering_condition_kind::*;
     use corering_durability::*;
+    use corering_lock_mode::*;
     use corering_op_kind::*;
     use corering_open_flags::*;
     use corering_scan_flags::*;
@@ -147,13 +171,18 @@ fn the_other_numbers_are_for_ever() {
         CORERING_OP_INCR,
         CORERING_OP_SYNC,
         CORERING_OP_BATCH,
+        CORERING_OP_ACQUIRE,
     ];
-    assert_eq!(ops.map(|op| op as u32), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(ops.map(|op| op as u32), [1, 2, 3, 4, 5, 6, 7, 8]);
+    let modes = [CORERING_LOCK_EXCLUSIVE, CORERING_LOCK_SHARED, CORERING_LOCK_SEMAPHORE];
+    assert_eq!(modes.map(|mode| mode as u32), [0, 1, 2]);
     let open = [CORERING_OPEN_MUST_EXIST, CORERING_OPEN_MUST_NOT_EXIST, CORERING_OPEN_NO_PINNING];
     assert_eq!(open.map(|flag| flag as u32), [1, 2, 4]);
     let scan = [CORERING_SCAN_REVERSE, CORERING_SCAN_LOWER_EXCLUSIVE, CORERING_SCAN_UPPER_INCLUSIVE];
     assert_eq!(scan.map(|flag| flag as u32), [1, 2, 4]);
     assert_eq!((CORERING_KEY_LEN_MAX, CORERING_VALUE_LEN_MAX), (64 << 10, 64 << 20));
+    assert_eq!((CORERING_LOCK_NAME_MAX, CORERING_SESSION_LABEL_MAX), (1024, 256));
+    assert_eq!(CORERING_WAIT_FOREVER, u64::MAX);
 }
 
 /// Sizes and places as a C compiler sees them on a 64-bit machine. Options may grow at the end; the rest may not.
@@ -175,6 +204,19 @@ fn structs_are_laid_out_for_ever() {
     assert_eq!(offset_of!(corering_options, inbox_len), 40);
     assert!(size_of::<corering_write_options>() >= 40);
     assert_eq!(offset_of!(corering_write_options, ttl_ms), 32);
+    assert!(size_of::<corering_write_options>() >= 56);
+    assert_eq!(offset_of!(corering_write_options, guards_len), 48);
+    assert_eq!(size_of::<corering_session>(), 24);
+    assert_eq!(size_of::<corering_session_info>(), 288);
+    assert_eq!(offset_of!(corering_session_info, label), 32);
+    assert!(size_of::<corering_session_options>() >= 32);
+    assert_eq!(offset_of!(corering_session_options, label_len), 24);
+    assert!(size_of::<corering_lock_options>() >= 48);
+    assert_eq!(offset_of!(corering_lock_options, lease_ms), 40);
+    assert_eq!(size_of::<corering_grant>(), 16);
+    assert_eq!(size_of::<corering_guard>(), 24);
+    assert_eq!(size_of::<corering_lock_part>(), 64);
+    assert_eq!(offset_of!(corering_lock_part, waited_ms), 48);
     assert!(size_of::<corering_stats>() >= 144);
     assert_eq!(offset_of!(corering_stats, snapshots), 136);
     assert!(size_of::<corering_read_options>() >= 24);

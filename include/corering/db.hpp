@@ -148,6 +148,42 @@ public:
         return made<completion_queue>(
             [&](corering_queue **out) { return corering_queue_new(raw_.get(), capacity, out); });
     }
+    /// Who holds locks: `session.acquire("name")`.
+    result<session> try_new_session(const session_options &options = {}) {
+        return session::try_open(raw_.get(), options);
+    }
+    /// Who holds a lock, then who waits for it, in their order; empty if nobody does.
+    result<std::vector<corering_lock_part>> try_lock_info(bytes name) const {
+        std::vector<corering_lock_part> parts(16);
+        for (;;) {
+            std::size_t count = 0;
+            const status code =
+                corering_lock_info(raw_.get(), name.data(), name.size(), parts.data(), parts.size(), &count);
+            if (code < 0) {
+                return failure::last(code);
+            }
+            parts.resize(count);
+            if (code != CORERING_BUFFER_TOO_SMALL) {
+                return parts;
+            }
+        }
+    }
+    result<std::vector<corering_session_info>> try_sessions() const {
+        std::vector<corering_session_info> sessions(16);
+        for (;;) {
+            std::size_t count = 0;
+            const status code = corering_session_list(raw_.get(), sessions.data(), sessions.size(), &count);
+            if (code < 0) {
+                return failure::last(code);
+            }
+            sessions.resize(count);
+            if (code != CORERING_BUFFER_TOO_SMALL) {
+                return sessions;
+            }
+        }
+    }
+    /// Ends a session of which only the number is known.
+    result<done> try_kill_session(std::uint64_t id) { return detail::check(corering_session_kill(raw_.get(), id)); }
     result<done> try_sync() { return detail::check(corering_sync(raw_.get())); }
     result<done> try_checkpoint() { return detail::check(corering_checkpoint(raw_.get())); }
     result<corering_stats> try_stats(std::uint32_t shard = CORERING_ALL_SHARDS) const {
@@ -192,6 +228,10 @@ public:
         snapshot new_snapshot() const { return try_new_snapshot().value(); }
         iterator scan(const range &over = {}) const { return try_scan(over).value(); }
         completion_queue new_queue(std::uint32_t capacity = 1024) { return try_new_queue(capacity).value(); }
+        session new_session(const session_options &options = {}) { return try_new_session(options).value(); }
+        std::vector<corering_lock_part> lock_info(bytes name) const { return try_lock_info(name).value(); }
+        std::vector<corering_session_info> sessions() const { return try_sessions().value(); }
+        void kill_session(std::uint64_t id) { (void)try_kill_session(id).value(); }
         void sync() { (void)try_sync().value(); }
         void checkpoint() { (void)try_checkpoint().value(); }
         corering_stats stats(std::uint32_t shard = CORERING_ALL_SHARDS) const { return try_stats(shard).value(); })

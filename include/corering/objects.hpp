@@ -13,6 +13,8 @@
 #define CORERING_THROWING(...)
 #endif
 
+#include "locks.hpp"
+
 namespace corering {
 
 /// One state of the whole database, kept for reading.
@@ -222,6 +224,13 @@ public:
         const auto raw = options.raw();
         return detail::check(corering_queue_submit_batch(raw_.get(), batch.raw(), &raw, user_data));
     }
+    /// The grant is a completion, with the token in `version()`; `session::granted` makes a lock of it.
+    result<done> try_acquire(std::uint64_t user_data, const session &session, bytes name,
+                             const lock_options &options = {}) {
+        const auto raw = options.raw();
+        return detail::check(
+            corering_queue_acquire(raw_.get(), &session.key(), name.data(), name.size(), &raw, user_data));
+    }
     /// What is done by now, at most `limit`; does not wait.
     result<std::vector<completion>> try_reap(std::size_t limit = 256) {
         std::vector<corering_result> raw(limit);
@@ -259,6 +268,9 @@ public:
         void submit(std::uint64_t user_data, const batch &batch, const write_options &options = {}) {
             (void)try_submit(user_data, batch, options).value();
         }
+        void acquire(std::uint64_t user_data, const session &session, bytes name, const lock_options &options = {}) {
+            (void)try_acquire(user_data, session, name, options).value();
+        }
         std::vector<completion> reap(std::size_t limit = 256) { return try_reap(limit).value(); })
 
 private:
@@ -279,10 +291,11 @@ private:
         made.expires_at_ms = raw.expires_at_ms;
         return made;
     }
-    /* Expiry and keyspace went into the operation; what is left for the call is the durability. */
+    /* Expiry and keyspace went into the operation; what is left for the call are the durability and the guards. */
     result<done> one(const corering_op &made, const write_options &options) {
         write_options level;
         level.durability = options.durability;
+        level.guards = options.guards;
         auto accepted = try_submit(&made, 1, level);
         if (!accepted) {
             return accepted.error();

@@ -409,6 +409,261 @@ static void test_open(const char *dir)
     CHECK_OK(corering_close(db));
 }
 
+static corering_session open_session(corering_db *db, uint64_t ttl_ms, const char *label)
+{
+    corering_session session;
+    corering_session_options options;
+    CHECK_OK(corering_session_options_init(&options, sizeof options));
+    options.ttl_ms = ttl_ms;
+    options.label = label;
+    options.label_len = strlen(label);
+    CHECK_OK(corering_session_open(db, &options, &session));
+    CHECK(session.secret[0] != 0 || session.secret[1] != 0);
+    return session;
+}
+
+static corering_lock_options lock_options(uint32_t mode, uint64_t wait_ms)
+{
+    corering_lock_options options;
+    CHECK_OK(corering_lock_options_init(&options, sizeof options));
+    options.mode = mode;
+    options.wait_ms = wait_ms;
+    return options;
+}
+
+static void test_locks(corering_db *db)
+{
+    corering_session a = open_session(db, 60000, "a"), b = open_session(db, 60000, "b"), wrong = a;
+    corering_lock_options shared = lock_options(CORERING_LOCK_SHARED, 0), brief = lock_options(CORERING_LOCK_EXCLUSIVE, 30);
+    corering_lock_options permits = lock_options(CORERING_LOCK_SEMAPHORE, 0), lease = lock_options(CORERING_LOCK_EXCLUSIVE, 0);
+    corering_lock_options odd = shared;
+    corering_lock_part parts[4];
+    corering_session_info sessions[4];
+    corering_grant first, again, second;
+    uint64_t token = 0;
+    uint32_t left = 9;
+    bool expired = true;
+    size_t count = 0, n, known = 0;
+
+    CHECK_OK(corering_lock_acquire(db, &a, TEXT("l"), NULL, &first));
+    CHECK(first.token > 0 && first.count == 1);
+    CHECK_OK(corering_lock_acquire(db, &a, TEXT("l"), NULL, &again));
+    CHECK(again.token == first.token && again.count == 2);
+    CHECK_STATUS(CORERING_ERROR_LOCK_HELD, corering_lock_acquire(db, &b, TEXT("l"), NULL, &second));
+    CHECK(second.token == 0 && corering_status_is_retryable(CORERING_ERROR_LOCK_HELD));
+    CHECK_STATUS(CORERING_ERROR_LOCK_TIMEOUT, corering_lock_acquire(db, &b, TEXT("l"), &brief, NULL));
+    CHECK_STATUS(CORERING_ERROR_NOT_HELD, corering_lock_release(db, &b, TEXT("l"), 0, NULL, NULL, NULL));
+    CHECK_STATUS(CORERING_ERROR_WRONG_TOKEN, corering_lock_release(db, &a, TEXT("l"), first.token + 1, NULL, NULL, NULL));
+    CHECK_OK(corering_lock_renew(db, &a, TEXT("l"), first.token, &token));
+    CHECK(token == first.token);
+    CHECK_OK(corering_lock_info(db, TEXT("l"), parts, 4, &count));
+    CHECK(count == 1 && parts[0].session == a.id && parts[0].token == first.token && parts[0].count == 2);
+    CHECK(parts[0].since_ms > 0 && parts[0].left_ms == CORERING_WAIT_FOREVER && parts[0].mode == CORERING_LOCK_EXCLUSIVE);
+    CHECK_OK(corering_lock_downgrade(db, &a, TEXT("l"), 0, NULL, &again));
+    CHECK(again.token == first.token);
+    CHECK_OK(corering_lock_acquire(db, &b, TEXT("l"), &shared, &second));
+    CHECK(second.token > first.token);
+    CHECK_STATUS(CORERING_BUFFER_TOO_SMALL, corering_lock_info(db, TEXT("l"), parts, 1, &count));
+    CHECK(count == 2);
+    CHECK_OK(corering_lock_release(db, &a, TEXT("l"), first.token, NULL, &left, &expired));
+    CHECK(left == 1 && !expired);
+    CHECK_OK(corering_lock_release(db, &a, TEXT("l"), 0, NULL, &left, NULL));
+    CHECK(left == 0);
+
+    permits.permits = 2;
+    permits.units = 2;
+    CHECK_OK(corering_lock_acquire(db, &a, TEXT("s"), &permits, NULL));
+    permits.units = 0;
+    CHECK_STATUS(CORERING_ERROR_LOCK_HELD, corering_lock_acquire(db, &b, TEXT("s"), &permits, NULL));
+    permits.permits = 3;
+    CHECK_STATUS(CORERING_ERROR_OTHER_PERMITS, corering_lock_acquire(db, &b, TEXT("s"), &permits, NULL));
+    odd.permits = 1;
+    CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_lock_acquire(db, &b, TEXT("s"), &odd, NULL));
+    odd = shared;
+    odd.mode = 77;
+    CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_lock_acquire(db, &b, TEXT("s"), &odd, NULL));
+    odd = shared;
+    odd.reserved = 1;
+    CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_lock_acquire(db, &b, TEXT("s"), &odd, NULL));
+
+    lease.lease_ms = 40;
+    CHECK_OK(corering_lock_acquire(db, &a, TEXT("short"), &lease, &first));
+    sleep_ms(60);
+    CHECK(corering_lock_renew(db, &a, TEXT("short"), first.token, NULL) < 0);
+    lease.wait_ms = 5000;
+    lease.lease_ms = 0;
+    CHECK_OK(corering_lock_acquire(db, &b, TEXT("short"), &lease, &second));
+    CHECK(second.token > first.token);
+
+    CHECK_OK(corering_session_keep_alive(db, &a));
+    wrong.secret[1]++;
+    CHECK_STATUS(CORERING_ERROR_WRONG_SECRET, corering_session_keep_alive(db, &wrong));
+    CHECK_STATUS(CORERING_ERROR_WRONG_SECRET, corering_session_end(db, &wrong));
+    CHECK_STATUS(CORERING_ERROR_WRONG_SECRET, corering_lock_acquire(db, &wrong, TEXT("l"), NULL, NULL));
+    CHECK_OK(corering_session_list(db, sessions, 4, &count));
+    CHECK(count == 2);
+    for (n = 0; n < count; n++) {
+        known += sessions[n].id == a.id && sessions[n].label_len == 1 && sessions[n].label[0] == 'a' &&
+                 sessions[n].ttl_ms == 60000 && sessions[n].left_ms <= 60000;
+    }
+    CHECK(known == 1);
+    CHECK_OK(corering_session_end(db, &a));
+    CHECK_STATUS(CORERING_ERROR_NO_SESSION, corering_session_keep_alive(db, &a));
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_lock_info(db, TEXT("s"), parts, 4, &count));
+    CHECK_OK(corering_session_kill(db, b.id));
+    CHECK_STATUS(CORERING_ERROR_NO_SESSION, corering_session_kill(db, b.id));
+}
+
+/* Each way to write, with a guard that holds and with one that does not. */
+static void test_guards(corering_db *db)
+{
+    corering_session a = open_session(db, 60000, "guards");
+    corering_grant grant;
+    corering_guard guards[2];
+    corering_write_options write;
+    corering_condition condition;
+    corering_batch *batch;
+    corering_queue *queue;
+    corering_op op;
+    corering_result result;
+    int64_t number = 0;
+    size_t accepted = 0, count = 0, round;
+    bool existed = false;
+
+    CHECK_OK(corering_lock_acquire(db, &a, TEXT("first"), NULL, &grant));
+    guards[0].name = "first";
+    guards[0].name_len = 5;
+    guards[0].token = grant.token;
+    CHECK_OK(corering_lock_acquire(db, &a, TEXT("second"), NULL, &grant));
+    guards[1].name = "second";
+    guards[1].name_len = 6;
+    guards[1].token = grant.token;
+    CHECK_OK(corering_write_options_init(&write, sizeof write));
+    CHECK_OK(corering_batch_new(db, &batch));
+    CHECK_OK(corering_batch_put(batch, TEXT("g"), TEXT("batch"), NULL));
+    CHECK_OK(corering_queue_new(db, 8, &queue));
+    memset(&condition, 0, sizeof condition);
+    memset(&op, 0, sizeof op);
+    op.kind = CORERING_OP_PUT;
+    op.key = "g";
+    op.key_len = 1;
+    op.value = "queue";
+    op.value_len = 5;
+    for (round = 0; round < 2; round++) {
+        const int32_t wanted = round == 0 ? CORERING_OK : CORERING_ERROR_FENCED;
+        uint64_t version = 0;
+        write.guards = guards;
+        write.guards_len = 2;
+        CHECK_STATUS(wanted, corering_put(db, TEXT("g"), TEXT("put"), &write, &version));
+        CHECK((version > 0) == (round == 0));
+        expect(db, "g", round == 0 ? "put" : "last");
+        CHECK_STATUS(wanted, corering_put_if(db, TEXT("g"), TEXT("if"), &condition, &write, &version));
+        condition.kind = CORERING_IF_ABSENT;
+        CHECK_STATUS(round == 0 ? CORERING_REFUSED : wanted, corering_put_if(db, TEXT("g"), TEXT("x"), &condition, &write, &version));
+        CHECK((version > 0) == (round == 0));
+        condition.kind = CORERING_IF_ALWAYS;
+        CHECK_STATUS(wanted, corering_incr(db, TEXT("gn"), 5, &write, &number));
+        CHECK(number == (round == 0 ? 5 : 0));
+        CHECK_STATUS(wanted, corering_delete(db, TEXT("gn"), &write, &existed));
+        CHECK(existed == (round == 0));
+        CHECK_STATUS(wanted, corering_batch_commit(batch, &write, &version));
+        expect(db, "g", round == 0 ? "batch" : "last");
+        CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_batch_put(batch, TEXT("g"), TEXT("x"), &write));
+        CHECK_OK(corering_execute(db, &op, 1, &write, &result));
+        CHECK_STATUS(wanted, result.status);
+        CHECK_OK(corering_value_free(&result.value));
+        CHECK_OK(corering_queue_submit(queue, &op, 1, &write, &accepted));
+        CHECK_OK(corering_queue_submit_batch(queue, batch, &write, 7));
+        for (count = 0, number = 0; number < 2; number += (int64_t)count) {
+            CHECK_OK(corering_queue_reap(queue, &result, 1, &count));
+            if (count > 0) {
+                CHECK_STATUS(wanted, result.status);
+                CHECK_OK(corering_value_free(&result.value));
+            }
+        }
+        CHECK_OK(corering_put(db, TEXT("g"), TEXT("last"), NULL, NULL));
+        CHECK_STATUS(round == 0 ? CORERING_OK : CORERING_ERROR_NOT_HELD,
+                     corering_lock_release(db, &a, TEXT("second"), 0, NULL, NULL, NULL));
+    }
+    write.guards_len = 257;
+    CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_put(db, TEXT("g"), TEXT("x"), &write, NULL));
+    write.guards = NULL;
+    write.guards_len = 1;
+    CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_put(db, TEXT("g"), TEXT("x"), &write, NULL));
+    CHECK_OK(corering_queue_free(queue));
+    CHECK_OK(corering_batch_free(batch));
+    CHECK_OK(corering_session_end(db, &a));
+}
+
+static corering_result reap_one(corering_queue *queue)
+{
+    struct pollfd poller = {0, POLLIN, 0};
+    corering_result result;
+    size_t count = 0;
+    CHECK_OK(corering_queue_fd(queue, &poller.fd));
+    CHECK(poll(&poller, 1, 30000) == 1);
+    CHECK_OK(corering_queue_reap(queue, &result, 1, &count));
+    CHECK(count == 1);
+    return result;
+}
+
+/* A grant is a completion; the end of a session cancels its waits. */
+static void test_asynchronous_locks(corering_db *db)
+{
+    corering_session holder = open_session(db, 60000, "holder"), next = open_session(db, 60000, "next");
+    corering_session gone = open_session(db, 60000, "gone");
+    corering_lock_options wait = lock_options(CORERING_LOCK_EXCLUSIVE, CORERING_WAIT_FOREVER);
+    corering_lock_part parts[4];
+    corering_queue *queue;
+    corering_result result;
+    corering_grant grant;
+    size_t count = 0;
+    CHECK_OK(corering_queue_new(db, 8, &queue));
+    CHECK_OK(corering_lock_acquire(db, &holder, TEXT("line"), NULL, &grant));
+    CHECK_OK(corering_queue_acquire(queue, &gone, TEXT("line"), &wait, 1));
+    CHECK_OK(corering_queue_acquire(queue, &next, TEXT("line"), &wait, 2));
+    CHECK_OK(corering_lock_info(db, TEXT("line"), parts, 4, &count));
+    CHECK(count == 3 && parts[1].session == gone.id && parts[1].token == 0 && parts[2].session == next.id);
+    CHECK_OK(corering_session_end(db, &gone));
+    result = reap_one(queue);
+    CHECK(result.user_data == 1 && result.status == CORERING_ERROR_NO_SESSION);
+    CHECK_OK(corering_value_free(&result.value));
+    CHECK_OK(corering_lock_release(db, &holder, TEXT("line"), 0, NULL, NULL, NULL));
+    result = reap_one(queue);
+    CHECK(result.user_data == 2 && result.status == CORERING_OK && result.kind == CORERING_OP_ACQUIRE);
+    CHECK(result.version > grant.token && result.integer == 1);
+    CHECK_OK(corering_queue_free(queue));
+    CHECK_OK(corering_session_end(db, &next));
+    CHECK_OK(corering_session_end(db, &holder));
+}
+
+/* A session that was kept goes on after the database was closed and opened. */
+static void test_session_after_restart(const char *dir)
+{
+    corering_db *db = open_db(dir, "restart");
+    corering_session session = open_session(db, 60000, "kept"), other;
+    corering_lock_options wait = lock_options(CORERING_LOCK_EXCLUSIVE, CORERING_WAIT_FOREVER);
+    corering_queue *queue;
+    corering_result result;
+    corering_grant before, after;
+    CHECK_OK(corering_lock_acquire(db, &session, TEXT("l"), NULL, &before));
+    CHECK_OK(corering_close(db));
+    db = open_db(dir, "restart");
+    CHECK_OK(corering_session_keep_alive(db, &session));
+    CHECK_OK(corering_lock_acquire(db, &session, TEXT("l"), NULL, &after));
+    CHECK(after.token == before.token && after.count == 2);
+
+    /* A wait that is under way when the database closes is answered. */
+    other = open_session(db, 60000, "other");
+    CHECK_OK(corering_queue_new(db, 8, &queue));
+    CHECK_OK(corering_queue_acquire(queue, &other, TEXT("l"), &wait, 1));
+    CHECK_OK(corering_close(db));
+    result = reap_one(queue);
+    CHECK_STATUS(CORERING_ERROR_CLOSED, result.status);
+    CHECK_OK(corering_value_free(&result.value));
+    CHECK_OK(corering_queue_free(queue));
+}
+
 int main(int argc, char **argv)
 {
     const char *dir = argc > 1 ? argv[1] : ".";
@@ -421,6 +676,10 @@ int main(int argc, char **argv)
     test_execute(db);
     test_scan(db);
     test_queue(db);
+    test_locks(db);
+    test_guards(db);
+    test_asynchronous_locks(db);
+    test_session_after_restart(dir);
     test_stats(db);
     test_open(dir);
     CHECK_OK(corering_close(db));

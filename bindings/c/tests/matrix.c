@@ -102,8 +102,12 @@ static void *make_input(enum what what, struct call *call, corering_db *db)
     corering_op op;
     corering_stats stats;
     corering_value value;
+    corering_session session;
+    corering_session_options session_options;
+    corering_lock_options lock;
     char path[4096];
 
+    memset(&session, 0, sizeof session);
     memset(&condition, 0, sizeof condition);
     memset(&op, 0, sizeof op);
     memset(&stats, 0x5a, sizeof stats);
@@ -138,6 +142,20 @@ static void *make_input(enum what what, struct call *call, corering_db *db)
         op.key = call->inner = exactly("k", 1);
         op.key_len = 1;
         return exactly(&op, sizeof op);
+    case SESSION_OPTIONS:
+        CHECK_OK(corering_session_options_init(&session_options, sizeof session_options));
+        return exactly(&session_options, sizeof session_options);
+    case SESSION:
+        CHECK_OK(corering_session_options_init(&session_options, sizeof session_options));
+        session_options.ttl_ms = 3600000;
+        CHECK(db == NULL || corering_session_open(db, &session_options, &session) == CORERING_OK);
+        return exactly(&session, sizeof session);
+    case LOCK_NAME: /* Its own for each call. */
+        (void)snprintf(path, sizeof path, "lock%08u", atomic_fetch_add(&opened, 1));
+        return exactly(path, LOCK_NAME_LEN);
+    case LOCK_OPTIONS:
+        CHECK_OK(corering_lock_options_init(&lock, sizeof lock));
+        return exactly(&lock, sizeof lock);
     case STATS:
         return exactly(&stats, sizeof stats);
     default:

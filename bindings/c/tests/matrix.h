@@ -12,6 +12,7 @@ enum what {
     DB, BATCH, SNAPSHOT, ITERATOR, QUEUE, LAST_HANDLE = QUEUE,
     /* inputs */
     KEY, NUMBER_KEY, PATH, OPTIONS, WRITE_OPTIONS, READ_OPTIONS, SCAN_OPTIONS, KEYS, OPS, CONDITION,
+    SESSION, SESSION_OPTIONS, LOCK_NAME, LOCK_OPTIONS,
     /* what a call reads and writes */
     STATS, OWNED_VALUE,
     /* outputs */
@@ -33,7 +34,7 @@ struct length {
     int32_t when_zero;
 };
 
-enum { POINTERS_MAX = 6, LENGTHS_MAX = 2 };
+enum { POINTERS_MAX = 6, LENGTHS_MAX = 2, LOCK_NAME_LEN = 12 };
 
 struct args {
     void *at[POINTERS_MAX];
@@ -103,6 +104,40 @@ CALL(queue_submit_batch) { return corering_queue_submit_batch(AT(0), AT(1), AT(2
 CALL(queue_reap) { return corering_queue_reap(AT(0), AT(1), LEN(0), AT(2)); }
 CALL(queue_free) { return corering_queue_free(AT(0)); }
 
+CALL(session_options_init) { return corering_session_options_init(AT(0), LEN(0)); }
+CALL(session_open) { return corering_session_open(AT(0), AT(1), AT(2)); }
+CALL(session_keep_alive) { return corering_session_keep_alive(AT(0), AT(1)); }
+/* A session ends once: each call ends a new one, as long as one can be made. */
+CALL(session_end)
+{
+    corering_session made;
+    bool is_made = AT(1) != NULL && corering_session_open(AT(0), NULL, &made) == CORERING_OK;
+    return corering_session_end(AT(0), is_made ? &made : AT(1));
+}
+CALL(session_kill)
+{
+    corering_session made;
+    bool is_made = corering_session_open(AT(0), NULL, &made) == CORERING_OK;
+    return corering_session_kill(AT(0), is_made ? made.id : 1);
+}
+CALL(session_list) { return corering_session_list(AT(0), AT(1), LEN(0), AT(2)); }
+CALL(lock_options_init) { return corering_lock_options_init(AT(0), LEN(0)); }
+CALL(lock_acquire) { return corering_lock_acquire(AT(0), AT(1), AT(2), LEN(0), AT(3), AT(4)); }
+/* What needs a hold is given one, if that is possible. */
+#define HOLD_FIRST (void)corering_lock_acquire(AT(0), AT(1), AT(2), LEN(0), NULL, NULL)
+CALL(lock_release) { HOLD_FIRST; return corering_lock_release(AT(0), AT(1), AT(2), LEN(0), 0, AT(3), AT(4), AT(5)); }
+CALL(lock_renew) { HOLD_FIRST; return corering_lock_renew(AT(0), AT(1), AT(2), LEN(0), 0, AT(3)); }
+CALL(lock_downgrade) { HOLD_FIRST; return corering_lock_downgrade(AT(0), AT(1), AT(2), LEN(0), 0, AT(3), AT(4)); }
+CALL(lock_info)
+{
+    corering_session made;
+    if (corering_session_open(AT(0), NULL, &made) == CORERING_OK) {
+        (void)corering_lock_acquire(AT(0), &made, AT(1), LEN(0), NULL, NULL);
+    }
+    return corering_lock_info(AT(0), AT(1), LEN(0), AT(2), LEN(1), AT(3));
+}
+CALL(queue_acquire) { return corering_queue_acquire(AT(0), AT(1), AT(2), LEN(0), AT(3), 7); }
+
 /* ---- and what it is given ---- */
 
 #define INVALID CORERING_ERROR_INVALID_ARGUMENT
@@ -170,6 +205,20 @@ static const struct function functions[] = {
     F(queue_submit_batch, OK, CLOSED, POINTERS(HANDLE(queue, QUEUE), HANDLE(batch, BATCH), IN(options, WRITE_OPTIONS, OK)), NONE),
     F(queue_reap, OK, OK, POINTERS(HANDLE(queue, QUEUE), OUT_ARRAY(results, NEW_RESULT, corering_result), OUT(count, PLAIN, size_t, INVALID)), LENGTHS({"capacity", 1, OK})),
     F_END(queue_free, queue, QUEUE),
+    F(session_options_init, OK, OK, POINTERS(ROOM(options, PLAIN, sizeof(corering_session_options), INVALID)), LENGTHS({"struct_size", sizeof(corering_session_options), INVALID})),
+    F(session_open, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(options, SESSION_OPTIONS, OK), OUT(session, PLAIN, corering_session, INVALID)), NONE),
+    F(session_keep_alive, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(session, SESSION, INVALID)), NONE),
+    F(session_end, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(session, SESSION, INVALID)), NONE),
+    F(session_kill, OK, CLOSED, POINTERS(HANDLE(db, DB)), NONE),
+    /* There are more sessions than one by now. */
+    F(session_list, SHORT, CLOSED, POINTERS(HANDLE(db, DB), OUT_ARRAY(sessions, PLAIN, corering_session_info), OUT(count, PLAIN, size_t, INVALID)), LENGTHS({"capacity", 1, SHORT})),
+    F(lock_options_init, OK, OK, POINTERS(ROOM(options, PLAIN, sizeof(corering_lock_options), INVALID)), LENGTHS({"struct_size", sizeof(corering_lock_options), INVALID})),
+    F(lock_acquire, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(session, SESSION, INVALID), IN(name, LOCK_NAME, INVALID), IN(options, LOCK_OPTIONS, OK), OUT(grant, PLAIN, corering_grant, OK)), LENGTHS({"name_len", LOCK_NAME_LEN, INVALID})),
+    F(lock_release, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(session, SESSION, INVALID), IN(name, LOCK_NAME, INVALID), IN(options, LOCK_OPTIONS, OK), OUT(count, PLAIN, uint32_t, OK), OUT(expired, PLAIN, bool, OK)), LENGTHS({"name_len", LOCK_NAME_LEN, INVALID})),
+    F(lock_renew, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(session, SESSION, INVALID), IN(name, LOCK_NAME, INVALID), OUT(current, PLAIN, uint64_t, OK)), LENGTHS({"name_len", LOCK_NAME_LEN, INVALID})),
+    F(lock_downgrade, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(session, SESSION, INVALID), IN(name, LOCK_NAME, INVALID), IN(options, LOCK_OPTIONS, OK), OUT(grant, PLAIN, corering_grant, OK)), LENGTHS({"name_len", LOCK_NAME_LEN, INVALID})),
+    F(lock_info, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(name, LOCK_NAME, INVALID), ROOM(parts, PLAIN, sizeof(corering_lock_part), INVALID), OUT(count, PLAIN, size_t, INVALID)), LENGTHS({"name_len", LOCK_NAME_LEN, INVALID}, {"capacity", 1, SHORT})),
+    F(queue_acquire, OK, CLOSED, POINTERS(HANDLE(queue, QUEUE), IN(session, SESSION, INVALID), IN(name, LOCK_NAME, INVALID), IN(options, LOCK_OPTIONS, OK)), LENGTHS({"name_len", LOCK_NAME_LEN, INVALID})),
 };
 
 enum { FUNCTIONS = sizeof functions / sizeof functions[0] };

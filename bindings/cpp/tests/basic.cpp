@@ -1,5 +1,6 @@
 // Every function of corering.hpp, in both families. Usage: basic DIR
 #include <corering.hpp>
+#include <corering/recipes.hpp>
 
 #include <cstdio>
 #include <cstdlib>
@@ -203,6 +204,135 @@ void moving(const std::string &dir) {
     CHECK(thrown([&] { moved.next(); }).code == CORERING_ERROR_CLOSED);
 }
 
+using corering::guarded_by;
+using corering::lock_options;
+using corering::milliseconds;
+
+void locks(corering::db &db) {
+    auto a = db.new_session(), b = db.new_session();
+    std::uint64_t first = 0;
+    {
+        auto lock = a.acquire("l");
+        first = lock.token();
+        CHECK(first > 0 && lock.count() == 1 && lock.owns() && lock.name() == "l");
+        auto moved = std::move(lock);
+        CHECK(!lock.owns() && moved.owns() && a.acquire("l").count() == 2);
+        CHECK(thrown([&] { b.acquire("l", lock_options().waiting(milliseconds(0))); }).code == CORERING_ERROR_LOCK_HELD);
+        CHECK(thrown([&] { b.acquire("l", lock_options().waiting(milliseconds(20))); }).code ==
+              CORERING_ERROR_LOCK_TIMEOUT);
+        CHECK(db.put("k", "by the holder", guarded_by(moved)) > 0);
+        moved.renew();
+        moved.downgrade();
+        CHECK(b.acquire("l", lock_options::shared()).token() > first);
+        CHECK(db.lock_info("l").size() == 1 && db.lock_info("l")[0].mode == CORERING_LOCK_SHARED);
+    }
+    CHECK(db.lock_info("l").empty());
+    auto lost = a.acquire("l");
+    const auto guarded = guarded_by(lost);
+    CHECK(lost.unlock().count == 0 && !lost.owns());
+    CHECK(thrown([&] { db.put("k", "stale", guarded); }).code == CORERING_ERROR_FENCED);
+    auto batch = db.new_batch();
+    batch.put("k", "stale");
+    CHECK(thrown([&] { batch.commit(guarded); }).code == CORERING_ERROR_FENCED);
+    CHECK(db.get("k")->view() == "by the holder");
+    auto one = a.acquire("s", lock_options::semaphore(2)), two = b.acquire("s", lock_options::semaphore(2));
+    CHECK(db.sessions().size() == 2);
+    db.kill_session(b.key().id);
+    CHECK(thrown([&] { b.keep_alive(); }).code == CORERING_ERROR_NO_SESSION);
+    CHECK(thrown([&] { two.unlock(); }).code == CORERING_ERROR_NO_SESSION);
+}
+
+/// The thread keeps a session alive beyond its time to live, without it the session ends, and a kept key goes on with it.
+void keeping_alive(corering::db &db) {
+    corering::session_options options;
+    options.ttl = milliseconds(400);
+    auto kept = db.new_session(options);
+    options.keep_alive = false;
+    auto left = db.new_session(options);
+    auto lock = kept.acquire("kept");
+    std::this_thread::sleep_for(milliseconds(1200));
+    CHECK(kept.lost() == CORERING_OK && db.put("k", "alive", guarded_by(lock)) > 0);
+    CHECK(thrown([&] { left.keep_alive(); }).code == CORERING_ERROR_NO_SESSION);
+
+    auto moved = std::move(kept);
+    const auto key = moved.detach();
+    options.ttl = milliseconds(10000);
+    options.keep_alive = true;
+    auto again = corering::session::attach(db.raw(), key, options);
+    CHECK(again.acquire("kept").token() == lock.token());
+    again.end();
+    CHECK(thrown([&] { corering::session::attach(db.raw(), key); }).code == CORERING_ERROR_NO_SESSION);
+}
+
+void asynchronous_locks(corering::db &db) {
+    auto holder = db.new_session(), waiter = db.new_session();
+    auto queue = db.new_queue(8);
+    auto held = holder.acquire("line");
+    queue.acquire(7, waiter, "line");
+    CHECK(queue.reap().empty());
+    held.unlock();
+    pollfd poller{queue.fd(), POLLIN, 0};
+    CHECK(poll(&poller, 1, 30000) == 1);
+    const auto reaped = queue.reap();
+    CHECK(reaped.size() == 1 && reaped[0].user_data() == 7 && reaped[0].version() > held.token());
+    auto lock = waiter.granted("line", reaped[0].version());
+    queue.put(8, "k", "asynchronously", guarded_by(lock));
+    queue.put(9, "k", "stale", guarded_by(held));
+    std::map<std::uint64_t, corering::status> codes;
+    while (codes.size() < 2) {
+        CHECK(poll(&poller, 1, 30000) == 1);
+        for (const auto &done : queue.reap()) {
+            codes[done.user_data()] = done.code();
+        }
+    }
+    CHECK(codes[8] == CORERING_OK && codes[9] == CORERING_ERROR_FENCED);
+    CHECK(db.get("k")->view() == "asynchronously");
+}
+
+void recipes(corering::db &db) {
+    auto a = db.new_session(), b = db.new_session();
+    corering::election of_a(db, a, "boss"), of_b(db, b, "boss");
+    CHECK(!of_a.leader());
+    auto first = of_a.campaign("a");
+    CHECK(*of_b.leader() == "a");
+    CHECK(thrown([&] { of_b.campaign("b", milliseconds(20)); }).code == CORERING_ERROR_LOCK_TIMEOUT);
+    std::thread next([&] {
+        auto won = of_b.campaign("b");
+        CHECK(won.token() > first.token() && *of_a.leader() == "b");
+    });
+    while (db.lock_info("boss").size() < 2) {
+        std::this_thread::yield();
+    }
+    a.end(); // as if it had died
+    next.join();
+    CHECK(thrown([&] { db.put("k", "of the old leader", guarded_by(first)); }).code == CORERING_ERROR_FENCED);
+
+    auto c = db.new_session();
+    corering::read_write_lock of_c(c, "rw"), by_b(b, "rw");
+    {
+        auto reading = of_c.read(), too = by_b.read();
+        CHECK(thrown([&] { reading.upgrade(milliseconds(20)); }).code == CORERING_ERROR_LOCK_TIMEOUT);
+        const auto before = reading.token();
+        too.unlock();
+        reading.upgrade();
+        CHECK(reading.token() > before && db.lock_info("rw")[0].count == 1);
+        CHECK(db.lock_info("rw")[0].mode == CORERING_LOCK_EXCLUSIVE);
+    }
+    auto writing = by_b.write();
+    CHECK(thrown([&] { of_c.read(milliseconds(0)); }).code == CORERING_ERROR_LOCK_HELD);
+
+    corering::barrier barrier("gate");
+    CHECK(barrier.pass(b));
+    auto closed = barrier.close(c);
+    CHECK(!barrier.pass(b, milliseconds(20)));
+    std::thread waits([&] { CHECK(barrier.pass(b)); });
+    while (db.lock_info("gate").size() < 2) {
+        std::this_thread::yield();
+    }
+    closed.unlock();
+    waits.join();
+}
+
 } // namespace
 
 int main(int argc, char **argv) {
@@ -215,6 +345,10 @@ int main(int argc, char **argv) {
     completions(db);
     many_at_once(db);
     moving(dir);
+    locks(db);
+    keeping_alive(db);
+    asynchronous_locks(db);
+    recipes(db);
     db.sync();
     db.checkpoint();
     CHECK(db.stats().struct_size == sizeof(corering_stats));

@@ -1,0 +1,316 @@
+/* Sessions and locks of corering.hpp. Include that, not this. */
+#ifndef CORERING_LOCKS_HPP
+#define CORERING_LOCKS_HPP
+
+#ifndef CORERING_HPP
+#error "include <corering.hpp>"
+#endif
+
+#include <algorithm>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+namespace corering {
+
+/// How a lock is taken.
+struct lock_options {
+    std::uint32_t mode = CORERING_LOCK_EXCLUSIVE;
+    /// Of a semaphore: how many there are in all, and how many to take.
+    std::uint32_t permits = 0;
+    std::uint32_t units = 0;
+    /// None: as long as the session lives; zero: not at all.
+    std::optional<milliseconds> wait{};
+    /// Zero: as long as the session lives.
+    milliseconds lease{0};
+    corering::durability durability{};
+
+    static lock_options shared() {
+        lock_options made;
+        made.mode = CORERING_LOCK_SHARED;
+        return made;
+    }
+    static lock_options semaphore(std::uint32_t permits, std::uint32_t units = 1) {
+        lock_options made;
+        made.mode = CORERING_LOCK_SEMAPHORE;
+        made.permits = permits;
+        made.units = units;
+        return made;
+    }
+    lock_options waiting(milliseconds longest) const {
+        lock_options made = *this;
+        made.wait = longest;
+        return made;
+    }
+
+    corering_lock_options raw() const {
+        corering_lock_options raw{};
+        raw.struct_size = sizeof raw;
+        raw.mode = mode;
+        raw.permits = permits;
+        raw.units = units;
+        raw.durability = durability.level;
+        raw.interval_ms = durability.interval_ms;
+        raw.wait_ms = wait ? positive(*wait) : CORERING_WAIT_FOREVER;
+        raw.lease_ms = positive(lease);
+        return raw;
+    }
+
+private:
+    static std::uint64_t positive(milliseconds span) {
+        return span.count() > 0 ? static_cast<std::uint64_t>(span.count()) : 0;
+    }
+};
+
+/// What remains after a lock was given back.
+struct released {
+    /// How often the session still holds it.
+    std::uint32_t count;
+    /// The lease had run out before: others may have held the lock since.
+    bool expired;
+};
+
+/// A lock that is held, given back when this goes. Its token can guard writes: `db.put(k, v, guarded_by(lock))`.
+class lock {
+public:
+    lock(corering_db *db, corering_session session, bytes name, corering_grant grant)
+        : db_(db), session_(session), name_(name), grant_(grant) {}
+    lock(lock &&other) noexcept
+        : db_(std::exchange(other.db_, nullptr)), session_(other.session_), name_(std::move(other.name_)),
+          grant_(other.grant_) {}
+    lock &operator=(lock &&other) noexcept {
+        if (this != &other) {
+            give_back();
+            db_ = std::exchange(other.db_, nullptr);
+            session_ = other.session_;
+            name_ = std::move(other.name_);
+            grant_ = other.grant_;
+        }
+        return *this;
+    }
+    lock(const lock &) = delete;
+    lock &operator=(const lock &) = delete;
+    ~lock() { give_back(); }
+
+    /// It was neither given back by this object, nor moved from.
+    bool owns() const noexcept { return db_ != nullptr; }
+    const std::string &name() const noexcept { return name_; }
+    /// Larger than those of all grants before it.
+    std::uint64_t token() const noexcept { return grant_.token; }
+    /// How often the session held it when it was granted to this object.
+    std::uint32_t count() const noexcept { return grant_.count; }
+    /// For `write_options::guards`. It borrows the name.
+    corering_guard guard() const noexcept { return corering_guard{name_.data(), name_.size(), grant_.token}; }
+
+    /// Gives it back now, and says how that went. Whatever the outcome, it is not tried again.
+    result<released> try_unlock() {
+        released left{};
+        const status code = corering_lock_release(std::exchange(db_, nullptr), &session_, name_.data(), name_.size(),
+                                                  grant_.token, nullptr, &left.count, &left.expired);
+        if (code < 0) {
+            return failure::last(code);
+        }
+        return left;
+    }
+    /// The lease begins anew.
+    result<done> try_renew() {
+        return detail::check(
+            corering_lock_renew(db_, &session_, name_.data(), name_.size(), grant_.token, nullptr));
+    }
+    /// From exclusive to shared, without letting go.
+    result<done> try_downgrade() {
+        return detail::check(corering_lock_downgrade(db_, &session_, name_.data(), name_.size(), grant_.token,
+                                                     nullptr, nullptr));
+    }
+    /// From shared to exclusive: waits for the other holders, before all who wait, and has a new token then. While it waits it keeps
+    /// its share. Two who upgrade at once are a deadlock; one of them is told so and should let go.
+    result<done> try_upgrade(std::optional<milliseconds> wait = std::nullopt) {
+        lock_options options;
+        options.wait = wait;
+        const auto raw = options.raw();
+        corering_grant upgraded{};
+        status code = corering_lock_acquire(db_, &session_, name_.data(), name_.size(), &raw, &upgraded);
+        if (code >= 0) {
+            grant_.token = upgraded.token;
+            code = corering_lock_release(db_, &session_, name_.data(), name_.size(), grant_.token, nullptr,
+                                         &grant_.count, nullptr);
+        }
+        return detail::check(code);
+    }
+    CORERING_THROWING(
+        void upgrade(std::optional<milliseconds> wait = std::nullopt) { (void)try_upgrade(wait).value(); }
+        released unlock() { return try_unlock().value(); }
+        void renew() { (void)try_renew().value(); }
+        void downgrade() { (void)try_downgrade().value(); })
+
+private:
+    void give_back() noexcept {
+        if (db_ != nullptr) {
+            (void)corering_lock_release(db_, &session_, name_.data(), name_.size(), grant_.token, nullptr, nullptr,
+                                        nullptr);
+        }
+    }
+
+    corering_db *db_;
+    corering_session session_;
+    std::string name_;
+    corering_grant grant_;
+};
+
+/// A write that takes effect only while `held` is. It borrows the lock's name.
+inline write_options guarded_by(const lock &held, write_options options = {}) {
+    options.guards.push_back(held.guard());
+    return options;
+}
+
+/// How a session is made.
+struct session_options {
+    /// It ends when it was not kept alive for so long.
+    milliseconds ttl{10000};
+    /// For people who look at locks.
+    std::string label{};
+    /// A thread of the session's own keeps it alive, three times in each ttl.
+    bool keep_alive = true;
+};
+
+/// Who holds locks. It ends when this goes, with all that it holds; `detach` lets it live on.
+class session {
+public:
+    static result<session> try_open(corering_db *db, const session_options &options = {}) {
+        corering_session_options raw{};
+        raw.struct_size = sizeof raw;
+        raw.ttl_ms = static_cast<std::uint64_t>(options.ttl.count() > 0 ? options.ttl.count() : 0);
+        raw.label = options.label.data();
+        raw.label_len = options.label.size();
+        corering_session key{};
+        const status code = corering_session_open(db, &raw, &key);
+        if (code < 0) {
+            return failure::last(code);
+        }
+        return session(db, key, options);
+    }
+    /// Goes on with a session that `detach` gave, perhaps in another process. The ttl tells the thread how often.
+    static result<session> try_attach(corering_db *db, corering_session key, const session_options &options = {}) {
+        const status code = corering_session_keep_alive(db, &key);
+        if (code < 0) {
+            return failure::last(code);
+        }
+        return session(db, key, options);
+    }
+
+    session(session &&) noexcept = default;
+    session &operator=(session &&other) noexcept {
+        if (this != &other) {
+            end_quietly();
+            keeper_ = std::move(other.keeper_);
+        }
+        return *this;
+    }
+    session(const session &) = delete;
+    session &operator=(const session &) = delete;
+    ~session() { end_quietly(); }
+
+    /// Enough to go on with the session elsewhere. Only of a session that has not ended.
+    const corering_session &key() const noexcept { return keeper_->key; }
+    /// Why its thread could not keep it alive any more; OK while it could.
+    status lost() const noexcept {
+        const std::lock_guard<std::mutex> held(keeper_->mutex);
+        return keeper_->lost;
+    }
+    result<done> try_keep_alive() { return detail::check(corering_session_keep_alive(keeper_->db, &keeper_->key)); }
+    /// Ends it, with all its holds and waits. The object is empty afterwards, whatever the outcome.
+    result<done> try_end() {
+        const std::unique_ptr<keeper> last = std::move(keeper_);
+        last->stop();
+        return detail::check(corering_session_end(last->db, &last->key));
+    }
+    /// Lets go of it without ending it; it lives on for its ttl.
+    corering_session detach() {
+        const std::unique_ptr<keeper> last = std::move(keeper_);
+        last->stop();
+        return last->key;
+    }
+
+    /// Takes a lock, or takes it once more.
+    result<lock> try_acquire(bytes name, const lock_options &options = {}) {
+        const auto raw = options.raw();
+        corering_grant grant{};
+        const status code =
+            corering_lock_acquire(keeper_->db, &keeper_->key, name.data(), name.size(), &raw, &grant);
+        if (code < 0) {
+            return failure::last(code);
+        }
+        return lock(keeper_->db, keeper_->key, name, grant);
+    }
+    /// The lock whose grant was a completion, with its token in `version()` and its count in `integer()`.
+    lock granted(bytes name, std::uint64_t token, std::uint32_t count = 1) const {
+        return lock(keeper_->db, keeper_->key, name, corering_grant{token, count, 0});
+    }
+    CORERING_THROWING(
+        static session open(corering_db *db, const session_options &options = {}) {
+            return try_open(db, options).value();
+        }
+        static session attach(corering_db *db, corering_session key, const session_options &options = {}) {
+            return try_attach(db, key, options).value();
+        }
+        void keep_alive() { (void)try_keep_alive().value(); }
+        void end() { (void)try_end().value(); }
+        lock acquire(bytes name, const lock_options &options = {}) { return try_acquire(name, options).value(); })
+
+private:
+    /* Stays in its place when the session moves. */
+    struct keeper {
+        corering_db *db;
+        corering_session key;
+        std::mutex mutex{};
+        std::condition_variable wake{};
+        bool stopped = false;
+        status lost = CORERING_OK;
+        std::thread thread{};
+
+        keeper(corering_db *of, corering_session session) : db(of), key(session) {}
+        void run(milliseconds every) {
+            std::unique_lock<std::mutex> held(mutex);
+            while (!wake.wait_for(held, every, [this] { return stopped; })) {
+                const status code = corering_session_keep_alive(db, &key);
+                if (code < 0 && !corering_status_is_retryable(code)) {
+                    lost = code;
+                    return;
+                }
+            }
+        }
+        void stop() {
+            {
+                const std::lock_guard<std::mutex> held(mutex);
+                stopped = true;
+            }
+            wake.notify_all();
+            if (thread.joinable()) {
+                thread.join();
+            }
+        }
+    };
+
+    session(corering_db *db, corering_session key, const session_options &options)
+        : keeper_(std::make_unique<keeper>(db, key)) {
+        if (options.keep_alive) {
+            keeper *const own = keeper_.get();
+            const milliseconds every = std::max(options.ttl / 3, milliseconds(1));
+            keeper_->thread = std::thread([own, every] { own->run(every); });
+        }
+    }
+    void end_quietly() noexcept {
+        if (keeper_) {
+            keeper_->stop();
+            (void)corering_session_end(keeper_->db, &keeper_->key);
+            keeper_.reset();
+        }
+    }
+
+    std::unique_ptr<keeper> keeper_;
+};
+
+} // namespace corering
+
+#endif /* CORERING_LOCKS_HPP */
