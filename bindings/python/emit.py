@@ -38,7 +38,9 @@ def declarations(header: str) -> str:
         elif all(open_ifs):
             number = re.fullmatch(r"#define (\w+) (-?\w+)", word)
             if number:
-                kept.append(f"#define {number[1]} {number[2]}")
+                # What C's own headers name, the C compiler is asked for.
+                value = "..." if number[2].startswith("UINT") else number[2]
+                kept.append(f"#define {number[1]} {value}")
             elif not word.startswith("#"):
                 kept.append(line)
     return "\n".join(kept)

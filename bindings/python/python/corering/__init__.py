@@ -15,6 +15,7 @@ interpreter's lock is released in every call. `corering.aio` has the same for as
 from __future__ import annotations
 
 from . import aio as aio
+from . import recipes as recipes
 from ._native import ffi as _ffi
 from ._native import lib as _lib
 from .database import Batch, Database, Snapshot
@@ -26,7 +27,9 @@ from .errors import (
     ClosedError,
     CorruptError,
     CrossShardError,
+    DeadlockError,
     Error,
+    FencedError,
     ForkedError,
     IncompatibleError,
     IncrementOverflowError,
@@ -34,15 +37,25 @@ from .errors import (
     InvalidHandleError,
     IoError,
     KeyTooLargeError,
+    LeaseExpiredError,
+    LockError,
+    LockHeldError,
+    LockTimeoutError,
     LockedError,
+    NoSessionError,
     NoSpaceError,
     NotAnIntegerError,
+    NotHeldError,
+    OtherPermitsError,
     PanicError,
     PoisonedError,
     TooManyHandlesError,
     UnsupportedError,
     ValueTooLargeError,
+    WrongSecretError,
+    WrongTokenError,
 )
+from .locks import Lock, LockPart, Session, SessionInfo, SessionKey
 from .operations import Operation, Result
 from .reading import Scan
 from .settings import Condition, Durability, Entry, PutIf, Stats, Value
@@ -64,9 +77,11 @@ __all__ = [
     "CorruptError",
     "CrossShardError",
     "Database",
+    "DeadlockError",
     "Durability",
     "Entry",
     "Error",
+    "FencedError",
     "ForkedError",
     "IncompatibleError",
     "IncrementOverflowError",
@@ -74,21 +89,36 @@ __all__ = [
     "InvalidHandleError",
     "IoError",
     "KeyTooLargeError",
+    "LeaseExpiredError",
+    "Lock",
+    "LockError",
+    "LockHeldError",
+    "LockPart",
+    "LockTimeoutError",
     "LockedError",
+    "NoSessionError",
     "NoSpaceError",
     "NotAnIntegerError",
+    "NotHeldError",
     "Operation",
+    "OtherPermitsError",
     "PanicError",
     "PoisonedError",
     "PutIf",
     "Result",
     "Scan",
+    "Session",
+    "SessionInfo",
+    "SessionKey",
     "Snapshot",
     "Stats",
     "TooManyHandlesError",
     "UnsupportedError",
     "Value",
     "ValueTooLargeError",
+    "WrongSecretError",
+    "WrongTokenError",
     "aio",
     "open",
+    "recipes",
 ]

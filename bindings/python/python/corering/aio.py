@@ -13,9 +13,10 @@ from typing import Any, Callable, Optional, TypeVar, Union, overload
 from ._native import ffi, lib
 from .database import Batch, Database, Snapshot
 from .errors import ClosedError, check, last_error
+from .locks import Lock, Session
 from .operations import Operation, Result, result
 from .reading import Scan
-from .settings import BytesLike, Condition, DurabilityLike, PutIf, Span, write_options
+from .settings import BytesLike, Condition, DurabilityLike, Guards, PutIf, Span, write_options
 
 T = TypeVar("T")
 
@@ -81,16 +82,22 @@ class AsyncDatabase:
         expires_at: Optional[datetime.datetime] = None,
         durability: Optional[DurabilityLike] = None,
         keyspace: int = 0,
+        guard: Optional[Guards] = None,
     ) -> int:
         """Stores a value; returns its version once it is as durable as asked for."""
         operation = Operation.put(key, value, ttl=ttl, expires_at=expires_at, keyspace=keyspace)
-        return (await self._run(operation, durability)).version
+        return (await self._run(operation, durability, guard)).version
 
     async def delete(
-        self, key: BytesLike, *, durability: Optional[DurabilityLike] = None, keyspace: int = 0
+        self,
+        key: BytesLike,
+        *,
+        durability: Optional[DurabilityLike] = None,
+        keyspace: int = 0,
+        guard: Optional[Guards] = None,
     ) -> bool:
         """Removes a key; says whether it was there."""
-        return (await self._run(Operation.delete(key, keyspace=keyspace), durability)).integer == 1
+        return (await self._run(Operation.delete(key, keyspace=keyspace), durability, guard)).integer == 1
 
     async def put_if(
         self,
@@ -102,23 +109,32 @@ class AsyncDatabase:
         expires_at: Optional[datetime.datetime] = None,
         durability: Optional[DurabilityLike] = None,
         keyspace: int = 0,
+        guard: Optional[Guards] = None,
     ) -> PutIf:
         """Stores a value if `condition` holds for what is there."""
         operation = Operation.put(
             key, value, condition=condition, ttl=ttl, expires_at=expires_at, keyspace=keyspace
         )
-        done = await self._run(operation, durability)
+        done = await self._run(operation, durability, guard)
         return PutIf(bool(done), done.version)
 
     async def incr(
-        self, key: BytesLike, by: int = 1, *, durability: Optional[DurabilityLike] = None, keyspace: int = 0
+        self,
+        key: BytesLike,
+        by: int = 1,
+        *,
+        durability: Optional[DurabilityLike] = None,
+        keyspace: int = 0,
+        guard: Optional[Guards] = None,
     ) -> int:
         """Adds to a decimal number, 0 if there is none."""
-        return (await self._run(Operation.incr(key, by, keyspace=keyspace), durability)).integer
+        return (await self._run(Operation.incr(key, by, keyspace=keyspace), durability, guard)).integer
 
-    async def commit(self, batch: Batch, *, durability: Optional[DurabilityLike] = None) -> int:
+    async def commit(
+        self, batch: Batch, *, durability: Optional[DurabilityLike] = None, guard: Optional[Guards] = None
+    ) -> int:
         """Does all writes of a batch at once; returns the commit."""
-        options = write_options(None, None, durability, 0)
+        options = write_options(None, None, durability, 0, guard)
         return (await self._submit(lambda at: self._send_batch(batch, options, at))).version
 
     async def sync(self) -> None:
@@ -128,6 +144,28 @@ class AsyncDatabase:
     def batch(self) -> Batch:
         """A batch for `commit`."""
         return self._db.batch()
+
+    # -- locks --
+
+    def lock(self, name: Union[str, BytesLike], **how: Any) -> AsyncLock:
+        """As `Database.lock`, for `async with db.lock(name) as lock:`. Each has a session of its own, so that tasks exclude each
+        other, too."""
+        return AsyncLock(self, lambda session: session.lock(name, **how))
+
+    def semaphore(self, name: Union[str, BytesLike], permits: int, **how: Any) -> AsyncLock:
+        """As `Database.semaphore`, for `async with`."""
+        return AsyncLock(self, lambda session: session.semaphore(name, permits, **how))
+
+    async def _acquire(self, lock: Lock) -> None:
+        """Takes a lock; the grant is a completion."""
+        session = lock.session
+        options = lock.options()
+
+        def send(at: int) -> int:
+            name = lock.name
+            return int(lib.corering_queue_acquire(self._queue, session._key, name, len(name), options, at))
+
+        lock.granted((await self._submit(send)).version)
 
     # -- its end --
 
@@ -163,8 +201,10 @@ class AsyncDatabase:
 
     # -- the queue --
 
-    async def _run(self, operation: Operation, durability: Optional[DurabilityLike]) -> Result:
-        options = write_options(None, None, durability, 0)
+    async def _run(
+        self, operation: Operation, durability: Optional[DurabilityLike], guard: Optional[Guards] = None
+    ) -> Result:
+        options = write_options(None, None, durability, 0, guard)
         return await self._submit(lambda at: self._send(operation, options, at))
 
     async def _submit(self, send: Callable[[int], int]) -> Result:
@@ -216,6 +256,34 @@ class AsyncDatabase:
                 if not turn.done():
                     turn.set_result(None)
                     break
+
+
+class AsyncLock:
+    """A lock of one task. Cancelling the task while it waits ends the wait."""
+
+    def __init__(self, db: AsyncDatabase, make: Callable[[Session], Lock]) -> None:
+        self._db = db
+        self._make = make
+        self._lock: Optional[Lock] = None
+
+    async def __aenter__(self) -> Lock:
+        loop = asyncio.get_running_loop()
+        session = await loop.run_in_executor(None, self._db._db.session)
+        try:
+            lock = self._make(session)
+            await self._db._acquire(lock)
+        except BaseException:
+            # The end of its session cancels the wait, and gives back a grant that came at the same time.
+            await asyncio.shield(loop.run_in_executor(None, session.close))
+            raise
+        self._lock = lock
+        return lock
+
+    async def __aexit__(self, *_: object) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            loop = asyncio.get_running_loop()
+            await asyncio.shield(loop.run_in_executor(None, lock.session.close))
 
 
 async def open(path: Any, *, capacity: int = 1024, **options: Any) -> AsyncDatabase:

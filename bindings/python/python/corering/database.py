@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
+import threading
 import warnings
 from collections.abc import Iterable
 from types import TracebackType
@@ -11,10 +13,22 @@ from typing import Any, Optional, TypeVar, Union, overload
 
 from . import settings
 from ._native import ffi, lib
-from .errors import check, last_error
+from .errors import Error, check, last_error
+from .locks import (
+    DEFAULT_TTL,
+    Lock,
+    LockPart,
+    Session,
+    SessionInfo,
+    SessionKey,
+    lock_info,
+    lock_name,
+    new_session,
+    session_list,
+)
 from .operations import Operation, Result, run
 from .reading import _MISSING, Reader, _buffer, _get, _unpack
-from .settings import BytesLike, Condition, DurabilityLike, PutIf, Span, Stats, as_bytes, write_options
+from .settings import BytesLike, Condition, DurabilityLike, Guards, PutIf, Span, Stats, as_bytes, write_options
 
 T = TypeVar("T")
 
@@ -29,6 +43,8 @@ class Database(Reader):
         self._db = handle
         self._path = path
         self._open = True
+        self._own_session: Optional[Session] = None
+        self._session_lock = threading.Lock()
 
     # -- the hot ones: no options, bytes in and bytes out --
 
@@ -56,10 +72,11 @@ class Database(Reader):
         expires_at: Optional[datetime.datetime] = None,
         durability: Optional[DurabilityLike] = None,
         keyspace: int = 0,
+        guard: Optional[Guards] = None,
     ) -> int:
         """Stores a value; returns its version once it is as durable as asked for."""
         key, value = as_bytes(key), as_bytes(value)
-        options = write_options(ttl, expires_at, durability, keyspace)
+        options = write_options(ttl, expires_at, durability, keyspace, guard)
         if options == ffi.NULL:
             done: int = _put(self._db, key, len(key), value, len(value))
             if done < 0:
@@ -79,11 +96,18 @@ class Database(Reader):
         if not self.delete(key):
             raise KeyError(key)
 
-    def delete(self, key: BytesLike, *, durability: Optional[DurabilityLike] = None, keyspace: int = 0) -> bool:
+    def delete(
+        self,
+        key: BytesLike,
+        *,
+        durability: Optional[DurabilityLike] = None,
+        keyspace: int = 0,
+        guard: Optional[Guards] = None,
+    ) -> bool:
         """Removes a key; says whether it was there."""
         key = as_bytes(key)
         existed = ffi.new("bool *")
-        options = write_options(None, None, durability, keyspace)
+        options = write_options(None, None, durability, keyspace, guard)
         check(lib.corering_delete(self._db, key, len(key), options, existed))
         return bool(existed[0])
 
@@ -97,13 +121,14 @@ class Database(Reader):
         expires_at: Optional[datetime.datetime] = None,
         durability: Optional[DurabilityLike] = None,
         keyspace: int = 0,
+        guard: Optional[Guards] = None,
     ) -> PutIf:
         """Stores a value if `condition` holds for what is there."""
         key, value = as_bytes(key), as_bytes(value)
         asked = ffi.new("corering_condition *")
         kept = condition.fill(asked)
         version = ffi.new("uint64_t *")
-        options = write_options(ttl, expires_at, durability, keyspace)
+        options = write_options(ttl, expires_at, durability, keyspace, guard)
         status = check(
             lib.corering_put_if(self._db, key, len(key), value, len(value), asked, options, version)
         )
@@ -119,29 +144,103 @@ class Database(Reader):
         expires_at: Optional[datetime.datetime] = None,
         durability: Optional[DurabilityLike] = None,
         keyspace: int = 0,
+        guard: Optional[Guards] = None,
     ) -> int:
         """Adds to a decimal number, 0 if there is none; a time to live is for a key that is new."""
         key = as_bytes(key)
         number = ffi.new("int64_t *")
-        options = write_options(ttl, expires_at, durability, keyspace)
+        options = write_options(ttl, expires_at, durability, keyspace, guard)
         check(lib.corering_incr(self._db, key, len(key), by, options, number))
         return int(number[0])
 
     # -- many at once --
 
-    def batch(self, *, durability: Optional[DurabilityLike] = None) -> Batch:
+    def batch(self, *, durability: Optional[DurabilityLike] = None, guard: Optional[Guards] = None) -> Batch:
         """Writes that take effect together: `with db.batch() as b: b.put(…)` commits at the end of the block."""
-        return Batch(self._db, durability)
+        return Batch(self._db, durability, guard)
 
     def execute(
-        self, operations: Iterable[Operation], *, durability: Optional[DurabilityLike] = None
+        self,
+        operations: Iterable[Operation],
+        *,
+        durability: Optional[DurabilityLike] = None,
+        guard: Optional[Guards] = None,
     ) -> list[Result]:
         """Independent operations, one hop for each shard; each has its own result, in their order."""
-        return run(self._db, operations, write_options(None, None, durability, 0))
+        return run(self._db, operations, write_options(None, None, durability, 0, guard))
 
     def snapshot(self) -> Snapshot:
         """One state of the whole database, kept for reading."""
         return Snapshot(self._db)
+
+    # -- locks --
+
+    def session(
+        self,
+        *,
+        ttl: Span = DEFAULT_TTL,
+        label: Union[str, bytes] = b"",
+        keep_alive: bool = True,
+        key: Optional[SessionKey] = None,
+    ) -> Session:
+        """A new holder of locks, which ends when it was not kept alive for `ttl` seconds; a daemon thread of its own does that.
+        With the `key` of an earlier one: goes on with that."""
+        return new_session(self._db, ttl, label.encode() if isinstance(label, str) else label, keep_alive, key)
+
+    def lock(
+        self,
+        name: Union[str, BytesLike],
+        *,
+        mode: str = "exclusive",
+        ttl: Optional[Span] = None,
+        timeout: Optional[float] = None,
+        blocking: bool = True,
+        durability: Optional[DurabilityLike] = None,
+    ) -> Lock:
+        """A lock, held within `with db.lock(name) as lock:`, `"exclusive"` or `"shared"`. Waits `timeout` seconds for it, or as long as
+        it takes, or, not `blocking`, not at all. With a `ttl` it is lost unless it is renewed within so many seconds.
+
+        All locks of a database object that are made so belong to one session, which may take a lock again: they exclude other
+        sessions. Threads that are to exclude each other each need a `session` of their own."""
+        return self._session().lock(
+            name, mode=mode, ttl=ttl, timeout=timeout, blocking=blocking, durability=durability
+        )
+
+    def semaphore(
+        self,
+        name: Union[str, BytesLike],
+        permits: int,
+        *,
+        units: int = 1,
+        ttl: Optional[Span] = None,
+        timeout: Optional[float] = None,
+        blocking: bool = True,
+        durability: Optional[DurabilityLike] = None,
+    ) -> Lock:
+        """As `lock`: `units` of `permits`, of which everybody who uses the name says the same number."""
+        return self._session().semaphore(
+            name, permits, units=units, ttl=ttl, timeout=timeout, blocking=blocking, durability=durability
+        )
+
+    def _session(self) -> Session:
+        """The session of `lock` and `semaphore`, made anew if it was lost."""
+        with self._session_lock:
+            own = self._own_session
+            if own is None or own.lost is not None:
+                own = self._own_session = self.session(label=f"python, process {os.getpid()}")
+            return own
+
+    def lock_info(self, name: Union[str, BytesLike]) -> list[LockPart]:
+        """Who holds a lock, then who waits for it, in their order."""
+        return lock_info(self._db, lock_name(name))
+
+    def sessions(self) -> list[SessionInfo]:
+        """The sessions that live."""
+        return session_list(self._db)
+
+    def kill_session(self, id: int) -> None:
+        """Ends a session of which only the number is known."""
+        check(lib.corering_session_kill(self._db, id))
 
     # -- all of it --
 
@@ -184,6 +283,10 @@ class Database(Reader):
     def close(self) -> None:
         """Everything answered becomes durable, the threads end. A second close does nothing."""
         if self._open:
+            own, self._own_session = self._own_session, None
+            if own is not None:
+                with contextlib.suppress(Error):
+                    own.close()
             self._open = False
             check(lib.corering_close(self._db))
 
@@ -276,8 +379,11 @@ class Snapshot(Reader):
 class Batch:
     """Writes that take effect together or not at all. Their keys must belong to one shard: give them one {tag}."""
 
-    def __init__(self, db: Any, durability: Optional[DurabilityLike] = None) -> None:
+    def __init__(
+        self, db: Any, durability: Optional[DurabilityLike] = None, guard: Optional[Guards] = None
+    ) -> None:
         self._durability = durability
+        self._guard = guard
         made = ffi.new("corering_batch **")
         check(lib.corering_batch_new(db, made))
         self._batch = ffi.gc(made[0], lib.corering_batch_free)
@@ -321,7 +427,7 @@ class Batch:
     def commit(self) -> int:
         """Does all of it at once; returns the commit. The batch keeps its writes."""
         version = ffi.new("uint64_t *")
-        options = write_options(None, None, self._durability, 0)
+        options = write_options(None, None, self._durability, 0, self._guard)
         check(lib.corering_batch_commit(self._batch, options, version))
         return int(version[0])
 

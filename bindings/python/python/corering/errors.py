@@ -121,6 +121,50 @@ class IoError(Error, OSError):
     """The operating system refused an operation."""
 
 
+class LockError(Error):
+    """A lock, a session or a guard said no; nothing was done."""
+
+
+class LockHeldError(LockError):
+    """Others hold the lock, and waiting was not asked for."""
+
+
+class LockTimeoutError(LockError, TimeoutError):
+    """The lock was not granted in the time given."""
+
+
+class NotHeldError(LockError):
+    """The session does not hold the lock."""
+
+
+class WrongTokenError(LockError):
+    """The session holds the lock by another token."""
+
+
+class LeaseExpiredError(LockError):
+    """The lease has run out; the lock must be taken anew."""
+
+
+class FencedError(LockError):
+    """A guard of the write has lost its lock; nothing was written."""
+
+
+class NoSessionError(LockError):
+    """The session does not exist or has ended."""
+
+
+class WrongSecretError(LockError):
+    """The secret is not the session's."""
+
+
+class DeadlockError(LockError):
+    """Sessions wait for each other, and this request gave way; the text names them."""
+
+
+class OtherPermitsError(LockError, ValueError):
+    """The semaphore is in use with another number of permits."""
+
+
 class _Classes:
     """By status."""
 
@@ -146,6 +190,16 @@ class _Classes:
         lib.CORERING_ERROR_INCOMPATIBLE: IncompatibleError,
         lib.CORERING_ERROR_UNSUPPORTED: UnsupportedError,
         lib.CORERING_ERROR_IO: IoError,
+        lib.CORERING_ERROR_LOCK_HELD: LockHeldError,
+        lib.CORERING_ERROR_LOCK_TIMEOUT: LockTimeoutError,
+        lib.CORERING_ERROR_NOT_HELD: NotHeldError,
+        lib.CORERING_ERROR_WRONG_TOKEN: WrongTokenError,
+        lib.CORERING_ERROR_LEASE_EXPIRED: LeaseExpiredError,
+        lib.CORERING_ERROR_FENCED: FencedError,
+        lib.CORERING_ERROR_NO_SESSION: NoSessionError,
+        lib.CORERING_ERROR_WRONG_SECRET: WrongSecretError,
+        lib.CORERING_ERROR_DEADLOCK: DeadlockError,
+        lib.CORERING_ERROR_OTHER_PERMITS: OtherPermitsError,
     }
 
 

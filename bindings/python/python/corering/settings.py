@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Protocol, Union
 
 from ._native import ffi, lib
 
@@ -175,14 +177,41 @@ def from_unix_ms(ms: int) -> Optional[datetime.datetime]:
         return datetime.datetime.max.replace(tzinfo=datetime.timezone.utc)
 
 
+class Guard(Protocol):
+    """A lock that a write depends on: the name, and the token by which it was held. `Lock` is one."""
+
+    @property
+    def name(self) -> bytes: ...
+    @property
+    def token(self) -> int: ...
+
+
+#: One guard, or several that must all hold.
+Guards = Union[Guard, Sequence[Guard]]
+
+#: What options point to, for as long as they live.
+_kept: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+def _put_guards(options: Any, guard: Guards) -> None:
+    given = list(guard) if isinstance(guard, Sequence) else [guard]
+    guards = ffi.new("corering_guard[]", len(given))
+    names = [ffi.from_buffer(one.name) for one in given]
+    for place, one, name in zip(guards, given, names):
+        place.name, place.name_len, place.token = name, len(one.name), one.token
+    options.guards, options.guards_len = guards, len(given)
+    _kept[options] = (guards, names)
+
+
 def write_options(
     ttl: Optional[Span],
     expires_at: Optional[datetime.datetime],
     durability: Optional[DurabilityLike],
     keyspace: int,
+    guard: Optional[Guards] = None,
 ) -> Any:
     """A corering_write_options; null if all of it is the default."""
-    if ttl is None and expires_at is None and durability is None and keyspace == 0:
+    if ttl is None and expires_at is None and durability is None and keyspace == 0 and guard is None:
         return ffi.NULL
     options = ffi.new("corering_write_options *")
     lib.corering_write_options_init(options, ffi.sizeof("corering_write_options"))
@@ -195,4 +224,6 @@ def write_options(
         level = as_durability(durability)
         options.durability = level.level
         options.interval_ms = level.interval_ms
+    if guard is not None:
+        _put_guards(options, guard)
     return options

@@ -1,0 +1,273 @@
+"""Sessions, locks, guards, and what is built from them."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import corering
+from corering import aio, recipes
+
+from .conftest import SMALL
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def test_a_lock_is_held_in_its_block_and_guards_writes(db: corering.Database) -> None:
+    with db.session() as other:
+        with db.lock("name", ttl=10) as lock:
+            assert lock.token > 0 and lock.held and lock.name == b"name"
+            db.put(b"k", b"held", guard=lock)
+            assert db.put_if(b"k", b"if", corering.Condition.present(), guard=lock)
+            assert db.incr(b"n", guard=[lock, lock]) == 1 and db.delete(b"n", guard=lock)
+            with db.batch(guard=lock) as batch:
+                batch[b"k"] = b"batch"
+            assert all(db.execute([corering.Operation.put(b"k", b"many")], guard=lock))
+            (part,) = db.lock_info("name")
+            assert part.token == lock.token and part.mode == "exclusive" and part.left is not None and part.left <= 10
+            with pytest.raises(corering.LockHeldError) as held, other.lock("name", blocking=False):
+                pass
+            assert held.value.retryable
+            with pytest.raises(corering.LockTimeoutError), other.lock("name", timeout=0.02):
+                pass
+            assert not other.lock("name").acquire(blocking=False) and not other.lock("name").acquire(timeout=0.01)
+            stale = type("Stale", (), {"name": lock.name, "token": lock.token})()
+        assert not lock.held and db.lock_info("name") == []
+        for write in (
+            lambda: db.put(b"k", b"stale", guard=stale),
+            lambda: db.put_if(b"k", b"stale", corering.Condition.absent(), guard=stale),
+            lambda: db.incr(b"n", guard=stale),
+            lambda: db.delete(b"k", guard=stale),
+        ):
+            with pytest.raises(corering.FencedError):
+                write()
+        (result,) = db.execute([corering.Operation.get(b"k")], guard=stale)
+        assert isinstance(result.error, corering.FencedError)
+        assert db[b"k"] == b"many"
+        with pytest.raises(corering.NotHeldError):
+            lock.release()
+        with other.lock("name") as again:
+            assert again.token > stale.token
+
+
+def test_modes(db: corering.Database) -> None:
+    with db.session() as a, db.session() as b:
+        with a.lock("l", mode="shared") as one, b.lock("l", mode="shared", timeout=5) as two:
+            assert one.token < two.token
+            with pytest.raises(corering.LockTimeoutError):
+                one.upgrade(timeout=0.02)
+            two.downgrade()
+            two.release()
+            before = one.token
+            one.upgrade()
+            assert one.token > before and [part.count for part in db.lock_info("l")] == [1]
+            one.downgrade()
+            assert two.acquire()
+        with a.semaphore("s", 3, units=2), b.semaphore("s", 3):
+            with pytest.raises(corering.LockHeldError), db.semaphore("s", 3, blocking=False):
+                pass
+            with pytest.raises(corering.OtherPermitsError), db.semaphore("s", 4):
+                pass
+    wrongs: list[Callable[[], corering.Lock]] = [
+        lambda: db.lock("l", mode="odd"),
+        lambda: db.lock("l", timeout=-1),
+        lambda: db.lock("l", timeout=1, blocking=False),
+        lambda: db.semaphore("s", 0),
+        lambda: db.lock(""),
+    ]
+    for wrong in wrongs:
+        with pytest.raises(ValueError):
+            wrong().acquire()
+
+
+def test_threads_with_sessions_exclude_each_other(db: corering.Database) -> None:
+    tokens: list[int] = []
+    db.put(b"n", b"0")
+
+    def add() -> None:
+        with db.session() as session:
+            for _ in range(25):
+                with session.lock("n") as lock:
+                    db.put(b"n", b"%d" % (int(db[b"n"]) + 1), guard=lock)
+                    tokens.append(lock.token)
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert db[b"n"] == b"100" and tokens == sorted(set(tokens))
+
+
+def test_a_lease_that_is_not_renewed_is_lost(db: corering.Database) -> None:
+    with db.session() as other:
+        lock = db.lock("l", ttl=0.1)
+        lock.take(0)
+        for _ in range(4):
+            time.sleep(0.04)
+            lock.renew()
+        with other.lock("l", timeout=30):
+            with pytest.raises(corering.FencedError):
+                db.put(b"k", b"late", guard=lock)
+            with pytest.raises((corering.LeaseExpiredError, corering.NotHeldError)):
+                lock.renew()
+
+
+def test_a_session_lives_while_it_is_kept_alive(db: corering.Database) -> None:
+    kept, left = db.session(ttl=0.4, label="kept"), db.session(ttl=0.4, keep_alive=False)
+    lock = kept.lock("l")
+    assert lock.acquire()
+    time.sleep(1.2)
+    assert kept.lost is None and db.put(b"k", b"v", guard=lock) > 0
+    with pytest.raises(corering.NoSessionError):
+        left.keep_alive()
+    assert [session.label for session in db.sessions()] == [b"kept"]
+    with pytest.raises(corering.WrongSecretError):
+        db.session(key=corering.SessionKey(kept.id, bytes(16)))
+    db.kill_session(kept.id)
+    eventually(lambda: isinstance(kept.lost, corering.NoSessionError))
+    with pytest.raises(corering.FencedError):
+        db.put(b"k", b"w", guard=lock)
+
+
+def test_a_deadlock_is_told_to_one(db: corering.Database) -> None:
+    a, b = db.session(), db.session()
+    assert a.lock("1").acquire() and b.lock("2").acquire()
+    outcomes: list[str] = []
+
+    def cross(lock: corering.Lock) -> None:
+        try:
+            lock.take(30000)
+            outcomes.append("granted")
+        except corering.DeadlockError as error:
+            assert error.retryable
+            outcomes.append("deadlock")
+            lock.session.close()
+
+    began = time.monotonic()
+    threads = [threading.Thread(target=cross, args=[lock]) for lock in (a.lock("2"), b.lock("1"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes == ["deadlock", "granted"] and time.monotonic() - began < 10
+    a.close()
+    b.close()
+
+
+HOLDER = """
+import os, sys, time, corering
+db = corering.open(sys.argv[1], shards=2, pin_threads=False)
+session = db.session(ttl=60)
+lock = session.lock("l")
+lock.acquire()
+print(session.key.id, session.key.secret.hex(), lock.token, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_lock_outlives_a_kill_and_its_session_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    id_, secret, token = holder.stdout.readline().split()
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    with corering.open(path, **SMALL) as db:
+        with pytest.raises(corering.LockHeldError), db.lock("l", blocking=False):
+            pass
+        session = db.session(ttl=60, key=corering.SessionKey(int(id_), bytes.fromhex(secret)))
+        lock = session.lock("l")
+        assert lock.acquire() and lock.token == int(token) and db.put(b"k", b"v", guard=lock) > 0
+        session.close()
+        with db.lock("l", blocking=False) as new:
+            assert new.token > int(token)
+
+
+def test_locks_of_coroutines(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with await aio.open(tmp_path / "db", **SMALL) as db:
+            await db.put(b"n", b"0")
+
+            async def add() -> None:
+                for _ in range(10):
+                    async with db.lock("n") as lock:
+                        number = int(await db.get(b"n") or b"")
+                        await db.put(b"n", b"%d" % (number + 1), guard=lock)
+
+            await asyncio.wait_for(asyncio.gather(*(add() for _ in range(4))), 60)
+            assert await db.get(b"n") == b"40"
+            async with db.semaphore("s", 1):
+                waiting = asyncio.create_task(db.lock("s2").__aenter__())
+                await waiting
+                cancelled = asyncio.create_task(db.lock("s2").__aenter__())
+                while len(db._db.lock_info("s2")) < 2:
+                    await asyncio.sleep(0.002)
+                cancelled.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await cancelled
+                assert len(db._db.lock_info("s2")) == 1, "a cancelled wait leaves no trace"
+                with pytest.raises(corering.LockHeldError):
+                    async with db.lock("s2", blocking=False):
+                        pass
+                waiting.result().session.close()
+            assert db._db.sessions() == []
+
+    asyncio.run(main())
+
+
+def test_recipes(db: corering.Database) -> None:
+    with db.session() as a, db.session() as b, db.session() as c:
+        of_a, of_b = recipes.Election(db, a, "boss"), recipes.Election(db, b, "boss")
+        assert of_a.leader() is None
+        first = of_a.campaign(b"a")
+        assert of_b.leader() == b"a"
+        with pytest.raises(corering.LockTimeoutError):
+            of_b.campaign(b"b", timeout=0.02)
+        campaign = threading.Thread(target=lambda: of_b.campaign(b"b"))
+        campaign.start()
+        eventually(lambda: len(db.lock_info("boss")) == 2)
+        a.close()  # as if it had died
+        campaign.join()
+        assert of_b.leader() == b"b"
+        with pytest.raises(corering.FencedError):
+            db.put(b"k", b"of the old leader", guard=first)
+
+        of_b_rw, of_c_rw = recipes.ReadWriteLock(b, "rw"), recipes.ReadWriteLock(c, "rw")
+        with of_b_rw.read() as by_b:
+            with of_c_rw.read() as by_c:
+                upgrades = threading.Thread(target=lambda: by_b.upgrade(timeout=30))
+                upgrades.start()
+                eventually(lambda: len(db.lock_info("rw")) == 3)
+                with pytest.raises(corering.DeadlockError):
+                    by_c.upgrade(timeout=30)
+            upgrades.join()
+            assert [part.mode for part in db.lock_info("rw")] == ["exclusive"]
+            assert not of_c_rw.write().acquire(blocking=False)
+        with of_c_rw.write():
+            pass
+
+        barrier = recipes.Barrier("gate")
+        with db.session() as keeper:
+            assert barrier.wait(c)
+            closed = barrier.close(keeper)
+            assert not barrier.wait(c, timeout=0.02)
+            passes = threading.Thread(target=lambda: barrier.wait(c))
+            passes.start()
+            eventually(lambda: len(db.lock_info("gate")) == 2)
+            closed.release()
+            passes.join(30)
+            assert not passes.is_alive()
