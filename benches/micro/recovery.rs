@@ -58,8 +58,12 @@ fn copy(from: &Path, to: &Path) {
             fs::create_dir(&target).expect("a new directory");
             copy(&entry.path(), &target);
         } else {
-            fs::copy(entry.path(), &target).expect("a copy");
-            fs::File::open(&target).and_then(|file| file.sync_all()).expect("a sync");
+            match fs::copy(entry.path(), &target) {
+                Ok(_) => fs::File::open(&target).and_then(|file| file.sync_all()).expect("a sync"),
+                // A segment that was being prepared has got its name meanwhile; replay needs none.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => panic!("cannot copy {}: {error}", entry.path().display()),
+            }
         }
     }
 }
