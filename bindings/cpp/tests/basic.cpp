@@ -245,12 +245,12 @@ void locks(corering::db &db) {
 /// The thread keeps a session alive beyond its time to live, without it the session ends, and a kept key goes on with it.
 void keeping_alive(corering::db &db) {
     corering::session_options options;
-    options.ttl = milliseconds(400);
+    options.ttl = milliseconds(1500);
     auto kept = db.new_session(options);
     options.keep_alive = false;
     auto left = db.new_session(options);
     auto lock = kept.acquire("kept");
-    std::this_thread::sleep_for(milliseconds(1200));
+    std::this_thread::sleep_for(milliseconds(3000));
     CHECK(kept.lost() == CORERING_OK && db.put("k", "alive", guarded_by(lock)) > 0);
     CHECK(thrown([&] { left.keep_alive(); }).code == CORERING_ERROR_NO_SESSION);
 
