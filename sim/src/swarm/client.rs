@@ -79,6 +79,11 @@ impl World {
                 account.refusal("no space");
                 Ok(Outcome::Refused)
             }
+            // Segments or tables cannot be made for long: whoever would wait for them is told why.
+            Err(error @ Error::Io { .. }) if self.faulty.get() && !error.may_have_committed() => {
+                account.refusal("the background's failure");
+                Ok(Outcome::Refused)
+            }
             Err(Error::Closed) if self.closing.get() => {
                 account.refusal("closed");
                 Ok(Outcome::Refused)
