@@ -320,7 +320,7 @@ async fn read_sessions(host: &Arc<dyn Host>, started: &[Started], ring: &Arc<Rin
         answers.push(answer);
     }
     let sessions = Sessions::default();
-    let now_ms = host.clock().monotonic_ns() / 1_000_000;
+    let now_ms = host.clock().monotonic_ms();
     for answer in answers {
         for (id, stored) in answer.await? {
             let StoredSession { secret, ttl_ms, label } = stored;

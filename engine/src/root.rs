@@ -36,7 +36,7 @@ impl Root {
         let (mirror, record) = open_record(host, options)?;
         let (boot, clock) = (host.boot(), host.clock());
         let lost_ms = if record.boot == boot { 0 } else { record.unsynced_lease_ms };
-        let closed_until_ms = clock.monotonic_ns() / 1_000_000 + lost_ms;
+        let closed_until_ms = clock.monotonic_ms() + lost_ms;
         Ok(Root { kept: Mutex::new((mirror, record)), boot, clock, closed_until_ms })
     }
 
@@ -96,7 +96,7 @@ impl Root {
 
     /// Whether leases of a boot before this one are still waited for.
     fn is_waiting(&self) -> bool {
-        self.clock.monotonic_ns() / 1_000_000 < self.closed_until_ms
+        self.clock.monotonic_ms() < self.closed_until_ms
     }
 
     /// Everything of this life is on disk.

@@ -142,11 +142,10 @@ impl Client {
 
     /// Who waits for whom, shard by shard.
     pub(crate) fn edges(&self) -> Pending<Vec<(WaitAt, Edge)>> {
-        let lists = self.shared.shards.iter().map(|handle| {
-            let (completer, answer) = pending(None);
-            submit(handle, Request::Lock(LockRequest::Edges { reply: completer }));
+        let lists = self.ask_every_shard(|reply| Request::Lock(LockRequest::Edges { reply }));
+        let lists = self.shared.shards.iter().zip(lists).map(|(handle, edges)| {
             let shard = handle.view.id;
-            answer.then(move |edges| {
+            edges.then(move |edges| {
                 let place = |(name, edge): (Box<[u8]>, Edge)| (WaitAt { shard, name, ticket: edge.ticket }, edge);
                 Ok(edges.into_iter().map(place).collect::<Vec<_>>())
             })
@@ -257,12 +256,8 @@ impl Client {
 
     /// All locks that are held or waited for, by name. The shards are looked at one after the other.
     pub fn locks(&self) -> Pending<Vec<LockInfo>> {
-        let lists = self.shared.shards.iter().map(|handle| {
-            let (completer, answer) = pending(None);
-            submit(handle, Request::Lock(LockRequest::List { reply: completer }));
-            answer
-        });
-        Pending::all(lists.collect()).then(|lists: Vec<Vec<LockInfo>>| {
+        let lists = self.ask_every_shard(|reply| Request::Lock(LockRequest::List { reply }));
+        Pending::all(lists).then(|lists: Vec<Vec<LockInfo>>| {
             let mut all: Vec<LockInfo> = lists.into_iter().flatten().collect();
             all.sort_by(|a, b| a.name.cmp(&b.name));
             Ok(all)
@@ -375,12 +370,12 @@ impl Client {
         self.shared.sessions.check(session, self.now_ms()).map_err(Error::Lock)
     }
 
-    fn level_of(&self, durability: Option<Durability>) -> Durability {
+    pub(super) fn level_of(&self, durability: Option<Durability>) -> Durability {
         durability.unwrap_or(self.shared.durability)
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
-        self.shared.clock.monotonic_ns() / 1_000_000
+        self.shared.clock.monotonic_ms()
     }
 
     fn ask_lock<T>(&self, name: &[u8], make: impl FnOnce(Box<[u8]>, Completer<T>) -> LockRequest) -> Pending<T> {

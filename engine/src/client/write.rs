@@ -139,10 +139,8 @@ impl Client {
         if let Err(error) = self.check_open().and_then(|()| check_sizes(key, 0)) {
             return Pending::ready(Err(error));
         }
-        let handle = self.handle_of(key);
-        let (completer, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
-        let program = Box::new(Call { f, finish, completer });
-        submit(handle, Request::Run { program, level: self.level(options) });
+        let (request, answer) = self.program(key, options, f, finish);
+        submit(self.handle_of(key), request);
         answer
     }
 
@@ -169,31 +167,21 @@ impl Client {
         self.on_every_shard(|reply| Request::Checkpoint { reply })
     }
 
-    pub(super) fn on_every_shard(&self, make: impl Fn(crate::pending::Completer<()>) -> Request) -> Pending<()> {
-        if let Err(error) = self.check_open() {
-            return Pending::ready(Err(error));
+    pub(super) fn on_every_shard(&self, make: impl Fn(Completer<()>) -> Request) -> Pending<()> {
+        match self.check_open() {
+            Ok(()) => Pending::all(self.ask_every_shard(make)).then(|_| Ok(())),
+            Err(error) => Pending::ready(Err(error)),
         }
-        let left = Arc::new(parking_lot::Mutex::new((self.shared.shards.len(), None::<Error>)));
-        let (completer, answer) = pending(None);
-        let completer = Arc::new(parking_lot::Mutex::new(Some(completer)));
-        for handle in &self.shared.shards {
-            let (each, each_answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
-            submit(handle, make(each));
-            let (left, completer) = (Arc::clone(&left), Arc::clone(&completer));
-            each_answer.on_ready(move |result| {
-                let mut left = left.lock();
-                left.0 -= 1;
-                if let Err(error) = result {
-                    left.1.get_or_insert(error);
-                }
-                if left.0 == 0
-                    && let Some(completer) = completer.lock().take()
-                {
-                    completer.complete(left.1.take().map_or(Ok(()), Err));
-                }
-            });
-        }
-        answer
+    }
+
+    /// What each shard answers, in their order.
+    pub(super) fn ask_every_shard<T>(&self, make: impl Fn(Completer<T>) -> Request) -> Vec<Pending<T>> {
+        let ask = |handle: &Arc<ShardHandle>| {
+            let (completer, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
+            submit(handle, make(completer));
+            answer
+        };
+        self.shared.shards.iter().map(ask).collect()
     }
 
     fn write_one(&self, op: OpRef<'_>, options: WriteOptions) -> Pending<CommitTs> {
@@ -223,7 +211,7 @@ impl Client {
     }
 
     fn level(&self, options: WriteOptions) -> Durability {
-        options.durability.unwrap_or(self.shared.durability)
+        self.level_of(options.durability)
     }
 
     /// The one shard of all keys; `None` for an empty batch.

@@ -44,6 +44,9 @@ pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 /// Time. Leases and intervals use `monotonic_ns`; only expiries, which users give as dates, use `wall_ms`.
 pub trait Clock: Send + Sync {
     fn monotonic_ns(&self) -> u64;
+    fn monotonic_ms(&self) -> u64 {
+        self.monotonic_ns() / 1_000_000
+    }
     /// Milliseconds since 1970. May jump in both directions.
     fn wall_ms(&self) -> u64;
 }

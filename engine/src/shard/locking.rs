@@ -191,7 +191,7 @@ impl ShardCore {
     }
 
     fn now_ms(&self) -> u64 {
-        self.clock.monotonic_ns() / 1_000_000
+        self.clock.monotonic_ms()
     }
 
     /// Execute a request; keep it for later if the log has no room for what it may log.
