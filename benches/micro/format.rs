@@ -40,15 +40,15 @@ fn records(c: &mut Criterion) {
         let keys: Vec<[u8; 16]> = (0..count).map(key).collect();
         let change = Op::Put { kind: Kind::BYTES, expiry: Expiry::NEVER, value: &VALUE };
         let ops = || keys.iter().map(|key| OpRef { keyspace: KS, key, change });
-        let mut bytes = vec![0; record::encoded_len(ops())];
+        let mut bytes = vec![0; record::encoded_len(0, ops())];
         group.throughput(Throughput::Elements(count));
         group.bench_function(BenchmarkId::new("encode", count), |b| {
             b.iter(|| {
-                assert_eq!(record::encoded_len(ops()), bytes.len());
-                record::encode(black_box(&mut bytes), CommitTs(7), ops());
+                assert_eq!(record::encoded_len(0, ops()), bytes.len());
+                record::encode(black_box(&mut bytes), CommitTs(7), &[], ops());
             });
         });
-        record::encode(&mut bytes, CommitTs(7), ops());
+        record::encode(&mut bytes, CommitTs(7), &[], ops());
         group.bench_function(BenchmarkId::new("decode", count), |b| {
             b.iter(|| {
                 let mut seen = 0;

@@ -51,7 +51,8 @@ pub fn status_of(error: &Error) -> i32 {
         | Error::CrossShard { .. }
         | Error::NotAnInteger
         | Error::Overflow
-        | Error::Lock(_) => USAGE,
+        | Error::Lock(_)
+        | Error::Tx(_) => USAGE,
         Error::Corrupt { .. } | Error::Incompatible { .. } => DAMAGED,
         Error::Unsupported { .. } => UNSUPPORTED,
         Error::Locked { .. } => IN_USE,

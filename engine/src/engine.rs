@@ -27,8 +27,9 @@ use crate::root::Root;
 use crate::runtime::host::Machine;
 use crate::runtime::{Executor, Fs, Host, LocalFuture, LockError, ShardThread};
 use crate::shard::ShardHandle;
-use crate::shard::recover::{Home, parse_shard_dir, remove_shard};
+use crate::shard::recover::{Home, parse_shard_dir, remove_shard, shard_dir};
 use crate::shard::service::{self, Opened, Order, ServeOrder, ServiceEnds, SpawnTask};
+use crate::txn::fate::{self, Contradiction, Unsettled};
 use crate::txn::snapshots::Snapshots;
 use crate::txn::timestamps::Timestamps;
 use crate::warden;
@@ -107,6 +108,10 @@ impl Engine {
             options: options.clone(),
         };
         let mut started = start_shards(&host, &home, 0..superblock.shards).await?;
+        if let Err(error) = decide_fates(&root, &mut home, &started).await {
+            leave(started).await;
+            return Err(error);
+        }
         let mut resharded = None;
         let wanted = options.shards.unwrap_or(superblock.shards);
         if wanted != superblock.shards {
@@ -164,7 +169,8 @@ impl Engine {
     /// Counters of all shards.
     pub fn stats(&self) -> Stats {
         let shards = self.inner.shared.shards.iter().map(|handle| ShardStats::of(handle)).collect();
-        Stats { shards, snapshots: self.inner.shared.snapshots.count() }
+        let (snapshots, now_ms) = (self.inner.shared.snapshots.count(), self.inner.shared.clock.monotonic_ms());
+        Stats { shards, snapshots, transactions: self.inner.shared.transactions.stats(now_ms) }
     }
 
     /// Run a task on a shard's own thread.
@@ -303,6 +309,31 @@ pub(crate) async fn start_shards(
     }
 }
 
+/// Settle what a crash left of commits over several shards, before anything else is written.
+async fn decide_fates(root: &Root, home: &mut Home, started: &[Started]) -> Result<()> {
+    let unsettled: Vec<Unsettled> = started.iter().map(|shard| shard.opened.unsettled.clone()).collect();
+    let void = fate::decide(&unsettled).map_err(|contradiction| {
+        let Contradiction { shard, commit } = contradiction;
+        let path = home.fs.root().join(shard_dir(shard));
+        Error::corrupt(path, 0, format!("the log tells of commit {commit} otherwise than those of its other shards"))
+    })?;
+    if void.iter().any(Option::is_some) {
+        let found = started.iter().map(|shard| shard.opened.max_commit).max().unwrap_or_default();
+        home.life = root.begin_life(found)?.0.life;
+    }
+    let mut answers = Vec::new();
+    for (shard, void_from) in started.iter().zip(void) {
+        let (reply, answer) = pending(None);
+        shard.orders.send(Order::Decide { void_from, life: home.life, reply });
+        answers.push(answer);
+    }
+    let mut first = Ok(());
+    for answer in answers {
+        first = first.and(answer.await);
+    }
+    first
+}
+
 /// End shards that do not serve.
 pub(crate) async fn leave(started: Vec<Started>) {
     for shard in started {
@@ -399,6 +430,7 @@ async fn serve(
         durability: options.durability,
         root: Arc::clone(&root),
         sessions,
+        transactions: Default::default(),
         random: {
             let host = Arc::clone(&host);
             Box::new(move || host.random_u64())

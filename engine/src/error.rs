@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::ids::ShardId;
 use crate::lock::LockError;
+use crate::txn::TxError;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -61,7 +62,7 @@ pub enum Error {
         bytes: u64,
         max: u64,
     },
-    /// Keys of one atomic batch belong to several shards.
+    /// A step uses a key of a shard that it does not hold.
     CrossShard {
         first: ShardId,
         other: ShardId,
@@ -82,6 +83,8 @@ pub enum Error {
     Poisoned(Arc<Poisoned>),
     /// A lock, a session or a guard refused; nothing was done.
     Lock(LockError),
+    /// A transaction was refused.
+    Tx(TxError),
     /// The engine was closed.
     Closed,
     /// Another process, or another handle of this one, has the directory open.
@@ -134,6 +137,7 @@ impl Error {
         match self {
             Error::Busy { .. } | Error::NoSpace { .. } => true,
             Error::Lock(refusal) => refusal.is_retryable(),
+            Error::Tx(refusal) => refusal.is_retryable(),
             _ => false,
         }
     }
@@ -164,7 +168,7 @@ impl fmt::Display for Error {
             }
             Error::CrossShard { first, other } => write!(
                 f,
-                "the keys of this atomic batch belong to shards {first} and {other}; give them one {{tag}} to keep them together"
+                "a step on shard {first} uses a key of shard {other}; name all its keys, or give them one {{tag}} to keep them together"
             ),
             Error::NotAnInteger => f.write_str("the value is not an integer or out of range"),
             Error::Overflow => f.write_str("increment or decrement would overflow"),
@@ -178,6 +182,7 @@ impl fmt::Display for Error {
                 p.shard, p.stage, p.cause
             ),
             Error::Lock(refusal) => write!(f, "{refusal}"),
+            Error::Tx(refusal) => write!(f, "{refusal}"),
             Error::Closed => f.write_str("the engine is closed"),
             Error::Locked { path, holder_pid: Some(pid) } => {
                 write!(f, "{} is open in process {pid}; close it there first", path.display())

@@ -30,7 +30,10 @@ pub mod value;
 pub mod wal;
 mod warden;
 
-pub use client::{Acquire, Client, LockHandle, NewSession, PutIf, Scan, ScanRange, Snapshot, WriteOptions};
+pub use client::{
+    Acquire, Client, Fate, Isolation, Keys, LockHandle, NewSession, PutIf, Savepoint, Scan, ScanRange, Snapshot,
+    Transaction, TransactionId, TransactionOptions, Usage, WriteOptions,
+};
 pub use engine::{Engine, Local};
 pub use error::{Error, Poisoned, Result, Stage};
 pub use ids::{CommitTs, Expiry, FencingToken, Keyspace, Kind, Life, Lsn, SessionId, ShardId, Token};
@@ -41,4 +44,6 @@ pub use options::{BATCH_BYTES_MAX, Durability, KEY_LEN_MAX, Options, VALUE_LEN_M
 pub use pending::Pending;
 pub use report::{OpenReport, ShardStats, Stats};
 pub use shard::{Counters, Released, Tx, Wait};
+pub use txn::stats::TxStats;
+pub use txn::{TxError, TxNumber};
 pub use value::{Condition, Entry, Value, ValueRef, WriteBatch, WriteOp};

@@ -6,6 +6,7 @@ use crate::ids::{CommitTs, ShardId};
 use crate::reshard::Resharded;
 use crate::shard::recover::ShardReport;
 use crate::shard::{Counters, ShardHandle};
+use crate::txn::stats::TxStats;
 
 /// The account of one opening.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +70,7 @@ pub struct Stats {
     pub shards: Vec<ShardStats>,
     /// Views in use.
     pub snapshots: u64,
+    pub transactions: TxStats,
 }
 
 /// One shard's counters and levels.

@@ -46,6 +46,20 @@ pub enum Condition {
     Version(CommitTs),
 }
 
+impl Condition {
+    /// Whether a present value, with its version, meets it.
+    pub fn holds(&self, current: Option<(&[u8], CommitTs)>) -> bool {
+        match (self, current) {
+            (Condition::Always, _) | (Condition::Absent, None) | (Condition::Present, Some(_)) => true,
+            (Condition::Equal(bytes), Some((current, _))) => current == &bytes[..],
+            (Condition::Version(version), Some((_, current))) => current == *version,
+            (Condition::Absent, Some(_)) | (Condition::Present | Condition::Equal(_) | Condition::Version(_), None) => {
+                false
+            }
+        }
+    }
+}
+
 /// One write of a batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WriteOp {

@@ -72,11 +72,12 @@ fn table((key, other): (Vec<u8>, Vec<u8>), numbers: [u64; 8]) -> TableMeta {
 
 proptest! {
     #[test]
-    fn frame_and_batch(payloads in vec(vec(any::<u8>(), 1..300), 0..8), lsn in lsn(), durable in lsn(), life: u64, db_id: u64, shard: u16) {
+    fn frame_and_batch(payloads in vec(vec(any::<u8>(), 1..300), 0..8), lsn in lsn(), durable in lsn(), life: u64, db_id: u64, shard: u16, settled: u64) {
         let life = Life(life);
         let body = frames(&payloads, lsn.advance(BATCH_HEADER_LEN as u64), life);
         let header = BatchHeader {
             db_id, shard: ShardId(shard), life, lsn, durable, payload_len: body.len() as u32, frames: payloads.len() as u32,
+            settled: CommitTs(settled),
         };
         let mut bytes = vec![0; header.len()];
         header.encode(&mut bytes);
@@ -88,11 +89,12 @@ proptest! {
     }
 
     #[test]
-    fn record(ops in vec(written(), 0..8), ts: u64) {
+    fn record(ops in vec(written(), 0..8), ts: u64, shards in proptest::collection::btree_set(any::<u16>(), 2..5), alone: bool) {
         let refs: Vec<OpRef<'_>> =
             ops.iter().map(|(keyspace, key, put)| OpRef { keyspace: Keyspace(*keyspace), key, change: op(put) }).collect();
-        let mut bytes = vec![0xff; encoded_len(refs.iter().copied())];
-        encode(&mut bytes, CommitTs(ts), refs.iter().copied());
+        let shards: Vec<ShardId> = if alone { Vec::new() } else { shards.into_iter().map(ShardId).collect() };
+        let mut bytes = vec![0xff; encoded_len(shards.len(), refs.iter().copied())];
+        encode(&mut bytes, CommitTs(ts), &shards, refs.iter().copied());
         let record = RecordRef::decode(&bytes).unwrap();
         let mut seen = Vec::new();
         record.for_each(|op| seen.push(op)).unwrap();

@@ -98,7 +98,7 @@ pub unsafe extern "C" fn corering_get_stats(
     guarded!(|c| {
         let db = using::<Arc<Db>, _>(db)?;
         db.check_open()?;
-        let Stats { shards, snapshots } = db.engine.stats();
+        let Stats { shards, snapshots, transactions: _ } = db.engine.stats();
         let counted = match shard {
             CORERING_ALL_SHARDS => shards.as_slice(),
             one => shards

@@ -1,6 +1,6 @@
 //! The outcome of a call, as a number that never changes its meaning.
 
-use crate::engine::{Error, LockError};
+use crate::engine::{Error, LockError, TxError};
 
 /// The outcome of a call. Zero: done. Above zero: done, with an answer other than the usual one. Below zero: an error.
 /// These numbers are for ever; later versions may add some.
@@ -80,13 +80,25 @@ pub enum corering_status {
     CORERING_ERROR_DEADLOCK = -30,
     /// The semaphore is in use with another number of permits.
     CORERING_ERROR_OTHER_PERMITS = -31,
+    /// Others changed what the transaction read, or kept what it would write; nothing was done; run it again.
+    CORERING_ERROR_CONFLICT = -40,
+    /// The transaction was committed, rolled back or ended before.
+    CORERING_ERROR_TRANSACTION_ENDED = -41,
+    /// The transaction was open for longer than its timeout; nothing was done.
+    CORERING_ERROR_TRANSACTION_TOO_OLD = -42,
+    /// More than a transaction may hold; it is still open, without this call.
+    CORERING_ERROR_TRANSACTION_TOO_LARGE = -43,
+    /// The savepoint is not in this transaction, or was rolled back beyond; it is still open.
+    CORERING_ERROR_NO_SAVEPOINT = -44,
+    /// A write in a transaction that was begun to read only; it is still open.
+    CORERING_ERROR_READ_ONLY = -45,
 }
 
 use corering_status::*;
 
 impl corering_status {
     /// Every status, in the order of the header.
-    pub const ALL: [corering_status; 36] = [
+    pub const ALL: [corering_status; 42] = [
         CORERING_OK,
         CORERING_NOT_FOUND,
         CORERING_REFUSED,
@@ -123,6 +135,12 @@ impl corering_status {
         CORERING_ERROR_WRONG_SECRET,
         CORERING_ERROR_DEADLOCK,
         CORERING_ERROR_OTHER_PERMITS,
+        CORERING_ERROR_CONFLICT,
+        CORERING_ERROR_TRANSACTION_ENDED,
+        CORERING_ERROR_TRANSACTION_TOO_OLD,
+        CORERING_ERROR_TRANSACTION_TOO_LARGE,
+        CORERING_ERROR_NO_SAVEPOINT,
+        CORERING_ERROR_READ_ONLY,
     ];
 
     /// The status with this number, if there is one.
@@ -173,6 +191,12 @@ impl corering_status {
             CORERING_ERROR_WRONG_SECRET => c"wrong_secret",
             CORERING_ERROR_DEADLOCK => c"deadlock",
             CORERING_ERROR_OTHER_PERMITS => c"other_permits",
+            CORERING_ERROR_CONFLICT => c"conflict",
+            CORERING_ERROR_TRANSACTION_ENDED => c"transaction_ended",
+            CORERING_ERROR_TRANSACTION_TOO_OLD => c"transaction_too_old",
+            CORERING_ERROR_TRANSACTION_TOO_LARGE => c"transaction_too_large",
+            CORERING_ERROR_NO_SAVEPOINT => c"no_savepoint",
+            CORERING_ERROR_READ_ONLY => c"read_only",
         }
     }
 
@@ -185,6 +209,7 @@ impl corering_status {
                 | CORERING_ERROR_LOCK_HELD
                 | CORERING_ERROR_LOCK_TIMEOUT
                 | CORERING_ERROR_DEADLOCK
+                | CORERING_ERROR_CONFLICT
         )
     }
 
@@ -214,6 +239,22 @@ impl From<&Error> for corering_status {
             Error::Unsupported { .. } => CORERING_ERROR_UNSUPPORTED,
             Error::Io { .. } => CORERING_ERROR_IO,
             Error::Lock(refusal) => refusal.into(),
+            Error::Tx(refusal) => refusal.into(),
+        }
+    }
+}
+
+impl From<&TxError> for corering_status {
+    fn from(refusal: &TxError) -> corering_status {
+        match refusal {
+            TxError::Changed { .. } | TxError::RangeChanged | TxError::Kept { .. } | TxError::Wounded => {
+                CORERING_ERROR_CONFLICT
+            }
+            TxError::Ended { .. } => CORERING_ERROR_TRANSACTION_ENDED,
+            TxError::TooOld { .. } => CORERING_ERROR_TRANSACTION_TOO_OLD,
+            TxError::TooLarge { .. } => CORERING_ERROR_TRANSACTION_TOO_LARGE,
+            TxError::NoSavepoint { .. } => CORERING_ERROR_NO_SAVEPOINT,
+            TxError::ReadOnly => CORERING_ERROR_READ_ONLY,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How one call writes: where, at which level, and under which guards.
 
 use crate::db::Db;
-use crate::engine::{Guard, Keyspace, Pending, Tx, WriteOptions};
+use crate::engine::{Guard, Keys, Keyspace, Pending, Tx, WriteOptions};
 use crate::failure::Failure;
 use crate::op::{Action, Answer, Op};
 
@@ -40,7 +40,7 @@ impl Write {
     }
 }
 
-/// Sends operations of one shard to it in one step, under guards if there are some.
+/// Executes operations of one shard in one step, under guards if there are some.
 pub(crate) fn start(db: &Db, ops: Vec<Op>, guards: Vec<Guard>, options: WriteOptions) -> Pending<Vec<Answer>> {
     let key = ops.first().map(|op| op.key.clone()).unwrap_or_default();
     let all = move |tx: &mut Tx<'_>| Ok(ops.iter().map(|op| op.run(tx)).collect::<Vec<Answer>>());
@@ -48,5 +48,5 @@ pub(crate) fn start(db: &Db, ops: Vec<Op>, guards: Vec<Guard>, options: WriteOpt
     if guards.is_empty() {
         return db.client.run_commit(&key, options, all, committed);
     }
-    db.client.run_commit_guarded(&key, guards, options, all, committed)
+    db.client.run_over_commit(Keys::Of(&[&key]), guards, options, all, committed)
 }

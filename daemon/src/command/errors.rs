@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use corering_engine::{Error, LockError};
+use corering_engine::{Error, LockError, TxError};
 
 /// The line of an error reply, from its code on.
 #[derive(Clone, Debug)]
@@ -81,9 +81,22 @@ impl From<Error> for CommandError {
             // Clients know this one too: writes are refused because of the disk, reads go on.
             Error::NoSpace { .. } => CommandError::text(format!("MISCONF {error}")),
             Error::Lock(refusal) => CommandError::text(format!("{} {refusal}", lock_code(refusal))),
+            Error::Tx(refusal) => CommandError::text(format!("{} {refusal}", tx_code(refusal))),
             _ => CommandError::text(format!("ERR {error}")),
         };
         CommandError { cause: Some(Arc::new(error)), ..told }
+    }
+}
+
+/// The first word of a transaction's refusal.
+fn tx_code(refusal: &TxError) -> &'static str {
+    match refusal {
+        TxError::Changed { .. } | TxError::RangeChanged | TxError::Kept { .. } | TxError::Wounded => "CONFLICT",
+        TxError::Ended { .. } => "NOTX",
+        TxError::TooOld { .. } => "TXTOOOLD",
+        TxError::TooLarge { .. } => "TXTOOLARGE",
+        TxError::NoSavepoint { .. } => "NOSAVEPOINT",
+        TxError::ReadOnly => "READONLYTX",
     }
 }
 

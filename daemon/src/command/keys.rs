@@ -228,9 +228,9 @@ fn persist(session: &mut Session, request: Request<'_>) -> Outcome {
 fn about_expiry(
     session: &mut Session,
     request: Request<'_>,
-    answer: impl FnOnce(u64) -> i64 + Send + 'static,
+    answer: impl Fn(u64) -> i64 + Copy + Send + 'static,
 ) -> Outcome {
-    session.read(request.arg(1), |found, reply| {
+    session.read(request.arg(1), move |found, reply| {
         reply.integer(match found.map(|value| value.expiry.unix_ms()) {
             None => -2,
             Some(None) => -1,

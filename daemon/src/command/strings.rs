@@ -274,7 +274,7 @@ fn getex(session: &mut Session, request: Request<'_>) -> Outcome {
     session.update(request.arg(1), move |cell| {
         let Some(found) = cell.get()? else { return Ok(Answer::Null) };
         let (bytes, current) = (string(found)?.bytes.to_vec(), found.expiry);
-        let wanted = expiry?.unwrap_or(Expiry::NEVER);
+        let wanted = expiry.clone()?.unwrap_or(Expiry::NEVER);
         if wanted.is_past(cell.now_ms()) {
             cell.delete()?;
         } else if wanted != current {

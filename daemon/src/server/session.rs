@@ -361,7 +361,7 @@ impl Session {
     pub fn read(
         &mut self,
         key: &[u8],
-        f: impl FnOnce(Option<ValueRef<'_>>, &mut Reply<'_>) -> Outcome + Send + 'static,
+        mut f: impl FnMut(Option<ValueRef<'_>>, &mut Reply<'_>) -> Outcome + Send + 'static,
     ) -> Outcome {
         if !self.output.is_settled() || self.is_guarded() {
             let shard = self.server.client.shard_of(key);
@@ -387,7 +387,7 @@ impl Session {
         &mut self,
         shard: ShardId,
         key: &[u8],
-        f: impl FnOnce(Option<ValueRef<'_>>, &mut Reply<'_>) -> Outcome + Send + 'static,
+        mut f: impl FnMut(Option<ValueRef<'_>>, &mut Reply<'_>) -> Outcome + Send + 'static,
     ) {
         let (keyspace, protocol) = (self.keyspace, self.protocol);
         let own: Box<[u8]> = key.into();
@@ -406,7 +406,7 @@ impl Session {
     pub fn update(
         &mut self,
         key: &[u8],
-        f: impl FnOnce(&mut Cell<'_, '_>) -> Result<Answer, CommandError> + Send + 'static,
+        mut f: impl FnMut(&mut Cell<'_, '_>) -> Result<Answer, CommandError> + Send + 'static,
     ) -> Outcome {
         let keyspace = self.keyspace;
         let own: Box<[u8]> = key.into();
@@ -433,7 +433,7 @@ impl Session {
     fn step<T: Send + 'static>(
         &self,
         key: &[u8],
-        f: impl FnOnce(&mut Tx<'_>) -> Result<T, corering_engine::Error> + Send + 'static,
+        f: impl FnMut(&mut Tx<'_>) -> Result<T, corering_engine::Error> + Send + 'static,
     ) -> Pending<T> {
         let options = self.write_options(Expiry::NEVER);
         if self.is_guarded() {

@@ -9,7 +9,7 @@ use super::shard::Place;
 use super::{Findings, ShardCheck};
 use crate::error::{Error, Result};
 use crate::format::batch::{BATCH_HEADER_LEN, Frames, HeaderAt, decode_header};
-use crate::format::record::RecordRef;
+use crate::format::record::{RecordKind, RecordRef};
 use crate::format::segment::{self, SEGMENT_HEADER_LEN, SegmentAt};
 use crate::ids::{CommitTs, Lsn};
 use crate::runtime::{AlignedBuf, BLOCK, Executor, File, OpenMode};
@@ -198,6 +198,9 @@ impl Records<'_> {
             Ok(record) => record,
             Err(bad) => return Some(bad.to_string()),
         };
+        if record.kind == RecordKind::Void {
+            return None;
+        }
         let before = self.last;
         self.last = before.max(record.commit_ts);
         let mut wrong =

@@ -1,4 +1,4 @@
-//! Sessions, locks and guarded writes, as threads and tasks use them.
+//! Sessions and locks, as threads and tasks use them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +7,14 @@ use super::write::submit;
 use super::{Client, WriteOptions};
 use crate::error::{Error, Result};
 use crate::format::hold::{SESSIONS, StoredSession, place_of, session_key};
-use crate::ids::{CommitTs, FencingToken, SessionId, ShardId};
+use crate::ids::{FencingToken, SessionId, ShardId};
 use crate::lock::deadlock::WaitAt;
 use crate::lock::sessions::{LockLost, SessionInfo};
 use crate::lock::table::{Ask, Edge, LockInfo};
-use crate::lock::{AskId, Grant, Guard, Mode, SessionKey, check_lease, check_mode, check_name};
+use crate::lock::{AskId, Grant, Mode, SessionKey, check_lease, check_mode, check_name};
 use crate::options::Durability;
 use crate::pending::{Completer, Helper, Pending, pending};
-use crate::shard::{LockRequest, Released, Request, ShardHandle, Tx, Wait};
-use crate::value::{WriteBatch, WriteOp};
+use crate::shard::{LockRequest, Released, Request, Wait};
 
 /// Labels are for people.
 const LABEL_MAX: usize = 256;
@@ -269,99 +268,6 @@ impl Client {
         self.shard_of(&place_of(name))
     }
 
-    // -- guarded writes
-
-    /// As [`Client::run`], but only if every guard's token holds its lock, with a running lease, at the moment at which the
-    /// step takes effect.
-    pub fn run_guarded<T: Send + 'static>(
-        &self,
-        key: &[u8],
-        guards: Vec<Guard>,
-        options: WriteOptions,
-        f: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    ) -> Pending<T> {
-        self.run_commit_guarded(key, guards, options, f, |value, _| value)
-    }
-
-    /// As [`Client::run_guarded`]; `finish` is given the commit too.
-    pub fn run_commit_guarded<T: Send + 'static, U: Send + 'static>(
-        &self,
-        key: &[u8],
-        guards: Vec<Guard>,
-        options: WriteOptions,
-        f: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
-        finish: impl FnOnce(T, CommitTs) -> U + Send + 'static,
-    ) -> Pending<U> {
-        let checked = self.check_open().and_then(|()| guards.iter().try_for_each(|guard| check_name(&guard.name)));
-        if let Err(error) = checked.and_then(|()| crate::shard::tx::check_sizes(key, 0)) {
-            return Pending::ready(Err(error));
-        }
-        let (request, answer) = self.program(key, options, f, finish);
-        self.attempt(Guarded { target: self.shard_of(key), guards, request });
-        answer
-    }
-
-    /// As [`Client::write_batch`], if every guard holds. An empty batch has nothing to guard.
-    pub fn write_batch_guarded(
-        &self,
-        batch: WriteBatch,
-        guards: Vec<Guard>,
-        options: WriteOptions,
-    ) -> Pending<CommitTs> {
-        let key = match (self.check_batch(&batch), batch.ops.first()) {
-            (Err(error), _) => return Pending::ready(Err(error)),
-            (Ok(_), None) => return Pending::ready(Ok(CommitTs::ZERO)),
-            (Ok(_), Some(first)) => first.key().to_vec(),
-        };
-        let all = move |tx: &mut Tx<'_>| {
-            for op in &batch.ops {
-                match op {
-                    WriteOp::Put { keyspace, key, value, kind, expiry } => {
-                        tx.put(*keyspace, key, value, *kind, *expiry)?;
-                    }
-                    WriteOp::Delete { keyspace, key } => tx.delete(*keyspace, key)?,
-                }
-            }
-            Ok(())
-        };
-        self.run_commit_guarded(&key, guards, options, all, |(), commit| commit)
-    }
-
-    /// Take the shards of the keys and of the guards together, in their order, and execute if all is well. No thread waits for a
-    /// shard while it holds a higher one.
-    fn attempt(&self, guarded: Guarded) {
-        let Guarded { target, guards, request } = guarded;
-        let mut places: Vec<ShardId> = guards.iter().map(|guard| self.shard_of_lock(&guard.name)).collect();
-        places.push(target);
-        places.sort_unstable();
-        places.dedup();
-        let shards: Vec<&Arc<ShardHandle>> = places.iter().map(|shard| &self.shared.shards[shard.index()]).collect();
-        let place_in = |shard: ShardId| places.binary_search(&shard).expect("it was put in above");
-        let left = ShardHandle::with_cores(&shards, |cores| {
-            for guard in &guards {
-                if let Err(error) = cores[place_in(self.shard_of_lock(&guard.name))].check_guard(guard) {
-                    // Told once the shards are free.
-                    return Some((request, Some(error)));
-                }
-            }
-            cores[place_in(target)].execute_if_accepted(request).err().map(|request| (request, None))
-        });
-        match left {
-            None => {}
-            Some((request, Some(error))) => request.refuse(error),
-            Some((request, None)) => {
-                // The shard waits for room; come back behind what it has taken before.
-                let (completer, answer) = pending(None::<Arc<dyn Helper>>);
-                submit(&self.shared.shards[target.index()], Request::Fence { reply: completer });
-                let client = self.clone();
-                answer.on_ready(move |done| match done {
-                    Ok(()) => client.attempt(Guarded { target, guards, request }),
-                    Err(error) => request.refuse(error),
-                });
-            }
-        }
-    }
-
     // -- within
 
     fn check_lock(&self, name: &[u8], session: SessionKey) -> Result<()> {
@@ -384,10 +290,4 @@ impl Client {
         submit(handle, Request::Lock(make(name.into(), completer)));
         answer
     }
-}
-
-struct Guarded {
-    target: ShardId,
-    guards: Vec<Guard>,
-    request: Request,
 }

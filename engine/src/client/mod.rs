@@ -2,16 +2,22 @@
 //!
 //! Guards: a read costs no hop; a write costs at most one, and none while its shard is idle.
 
+mod commit;
+mod joint;
 mod lock;
 mod read;
 mod scan;
+mod transaction;
 mod write;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use commit::Fate;
+pub use joint::Keys;
 pub use lock::{Acquire, LockHandle, NewSession};
 pub use scan::{Scan, ScanRange, Snapshot};
+pub use transaction::{Isolation, Savepoint, Transaction, TransactionId, TransactionOptions, Usage};
 pub use write::{PutIf, WriteOptions};
 
 use crate::error::{Error, Result};
@@ -23,6 +29,7 @@ use crate::root::Root;
 use crate::runtime::Clock;
 use crate::shard::ShardHandle;
 use crate::txn::snapshots::Snapshots;
+use crate::txn::stats::Transactions;
 
 /// What an engine's clients share.
 pub struct Shared {
@@ -34,6 +41,7 @@ pub struct Shared {
     pub durability: Durability,
     pub root: Arc<Root>,
     pub sessions: Arc<Sessions>,
+    pub transactions: Arc<Transactions>,
     /// Numbers that nobody can guess.
     pub random: Box<dyn Fn() -> u64 + Send + Sync>,
     pub closed: AtomicBool,

@@ -37,7 +37,8 @@ impl Client {
     /// The value of `key` in a view.
     pub fn get_at(&self, snapshot: &Snapshot, keyspace: Keyspace, key: &[u8]) -> Result<Option<Value>> {
         self.check_open()?;
-        let (state, at) = self.handle_of(key).view.at(snapshot.version());
+        let shard = &self.handle_of(key).view;
+        let (state, at) = shard.at(snapshot.mark(shard.id));
         let found = state.get(keyspace, key, at)?;
         Ok(live(found, || self.shared.clock.wall_ms()).map(ValueRef::to_value))
     }

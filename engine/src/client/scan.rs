@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::ids::{CommitTs, Keyspace, ShardId};
 use crate::pending::{Helper, Pending, pending};
 use crate::runtime::LocalFuture;
-use crate::shard::Request;
+use crate::shard::{Request, ShardHandle};
 use crate::table::merge::Direction;
 use crate::table::merged_scan::{MergedScan, Owns, ScanPart};
 use crate::table::range_cursor::Range;
@@ -16,14 +16,21 @@ use crate::table::read_state::ReadState;
 use crate::txn::snapshots::Registered;
 use crate::value::{Entry, Value, ValueRef};
 
+/// Attempts to read all shards' marks at one moment before the shards are held for it.
+const COLLECTS_MAX: usize = 64;
+
 /// A view over all shards: every commit up to its version, and nothing later. Old versions are kept while it lives.
 pub struct Snapshot {
     registered: Registered,
 }
 
 impl Snapshot {
+    pub(super) fn mark(&self, shard: ShardId) -> CommitTs {
+        self.registered.at(shard)
+    }
+
     pub fn version(&self) -> CommitTs {
-        self.registered.at()
+        self.registered.newest()
     }
 }
 
@@ -52,6 +59,14 @@ impl ScanRange {
             None => Bound::Unbounded,
         };
         ScanRange { keyspace, lower: Bound::Included(prefix.to_vec()), upper, reverse: false }
+    }
+}
+
+impl From<ScanRange> for Range {
+    fn from(range: ScanRange) -> Range {
+        let ScanRange { keyspace, lower, upper, reverse } = range;
+        let direction = if reverse { Direction::Reverse } else { Direction::Forward };
+        Range { keyspace, lower, upper, direction }
     }
 }
 
@@ -107,11 +122,37 @@ impl Client {
         })
     }
 
+    /// A view of what is visible now, on all shards at one moment: everything that anybody was told of. It waits for nobody.
+    pub(super) fn visible_view(&self) -> Snapshot {
+        let shards = &self.shared.shards;
+        let read = || -> Vec<CommitTs> { shards.iter().map(|handle| handle.view.visible()).collect() };
+        // Marks only grow: what is the same twice was so at every moment between.
+        let twice = || {
+            let mut first = read();
+            for _ in 0..COLLECTS_MAX {
+                let second = read();
+                if first == second {
+                    return Some(first.into());
+                }
+                first = second;
+            }
+            None
+        };
+        let snapshots = &self.shared.snapshots;
+        let registered = snapshots.register_visible(twice).unwrap_or_else(|| {
+            // Too busy for that: while all shards are held, no mark moves.
+            let all: Vec<&Arc<ShardHandle>> = shards.iter().collect();
+            let held = ShardHandle::with_cores(&all, |_| snapshots.register_visible(|| Some(read().into())));
+            held.expect("marks were given")
+        });
+        Snapshot { registered }
+    }
+
     /// Register the view and ask each shard that has older commits under way to say when they are visible.
     fn begin_snapshot(&self) -> Result<(Snapshot, Vec<Pending<()>>)> {
         self.check_open()?;
         let registered = self.shared.snapshots.register();
-        let at = registered.at();
+        let at = registered.newest();
         let unsettled = self.shared.shards.iter().filter(|handle| !handle.view.is_settled(at));
         let waits = unsettled.map(fence).collect();
         Ok((Snapshot { registered }, waits))
@@ -121,36 +162,36 @@ impl Client {
     pub fn scan(&self, snapshot: &Snapshot, range: ScanRange) -> Result<Scan> {
         self.check_open()?;
         self.keep_order()?;
-        let at = snapshot.version();
+        self.scan_of(snapshot, range)
+    }
+
+    /// As [`Client::scan`], where memory is known to be in order.
+    pub(super) fn scan_of(&self, snapshot: &Snapshot, range: ScanRange) -> Result<Scan> {
         // A registration of its own, so that the snapshot may go before the scan does.
         let view = self.shared.snapshots.register_at(&snapshot.registered);
-        Ok(Scan { merged: self.merged(range, at)?, _view: Arc::new(view) })
+        Ok(Scan { merged: self.merged(range, &view)?, _view: Arc::new(view) })
     }
 
     /// As [`Client::scan`], for tasks on a shard's thread.
     pub fn scan_async(&self, snapshot: &Snapshot, range: ScanRange) -> LocalFuture<'static, Result<Scan>> {
         let client = self.clone();
-        let at = snapshot.version();
         let view = self.shared.snapshots.register_at(&snapshot.registered);
         Box::pin(async move {
             client.check_open()?;
             for wait in client.order_waits() {
                 wait.await?;
             }
-            Ok(Scan { merged: client.merged(range, at)?, _view: Arc::new(view) })
+            Ok(Scan { merged: client.merged(range, &view)?, _view: Arc::new(view) })
         })
     }
 
-    fn merged(&self, range: ScanRange, at: CommitTs) -> Result<MergedScan> {
+    fn merged(&self, range: ScanRange, view: &Registered) -> Result<MergedScan> {
         let parts = self.shared.shards.iter().map(|handle| {
-            let (state, at) = handle.view.at(at);
+            let (state, at) = handle.view.at(view.at(handle.view.id));
             let owns = self.owner_filter(&state, handle.view.id);
             ScanPart { state, at, owns }
         });
-        let ScanRange { keyspace, lower, upper, reverse } = range;
-        let direction = if reverse { Direction::Reverse } else { Direction::Forward };
-        let range = Range { keyspace, lower, upper, direction };
-        MergedScan::new(parts.collect(), &range, self.shared.clock.wall_ms())
+        MergedScan::new(parts.collect(), &range.into(), self.shared.clock.wall_ms())
     }
 
     /// Tables written before the last change of the shard count may hold keys that moved away since.
@@ -161,7 +202,7 @@ impl Client {
         (!pure).then(|| -> Owns { Box::new(move |key| ring.owner_of_key(key) == shard) })
     }
 
-    fn keep_order(&self) -> Result<()> {
+    pub(super) fn keep_order(&self) -> Result<()> {
         for wait in self.order_waits() {
             wait.wait()?;
         }
@@ -169,20 +210,17 @@ impl Client {
     }
 
     /// Shards whose memtable is not kept in key order yet are asked to.
-    fn order_waits(&self) -> Vec<Pending<()>> {
+    pub(super) fn order_waits(&self) -> Vec<Pending<()>> {
         let unordered = self.shared.shards.iter().filter(|handle| !handle.view.is_ordered());
         unordered.map(|handle| ask(handle, |reply| Request::KeepOrder { reply })).collect()
     }
 }
 
-fn fence(handle: &Arc<crate::shard::ShardHandle>) -> Pending<()> {
+fn fence(handle: &Arc<ShardHandle>) -> Pending<()> {
     ask(handle, |reply| Request::Fence { reply })
 }
 
-fn ask(
-    handle: &Arc<crate::shard::ShardHandle>,
-    make: impl FnOnce(crate::pending::Completer<()>) -> Request,
-) -> Pending<()> {
+fn ask(handle: &Arc<ShardHandle>, make: impl FnOnce(crate::pending::Completer<()>) -> Request) -> Pending<()> {
     let (completer, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
     if let Err(request) = handle.submit(make(completer)) {
         request.refuse(Error::Busy { queue: "inbox of the shard", limit: handle.inbox_capacity() });

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Client;
+use super::{Client, Keys};
 use crate::error::{Error, Result};
 use crate::format::block::Op;
 use crate::format::record::OpRef;
 use crate::ids::{CommitTs, Expiry, Keyspace, Kind, ShardId};
+use crate::lock::Guard;
 use crate::options::{BATCH_BYTES_MAX, Durability};
 use crate::pending::{Completer, Helper, Pending, pending};
 use crate::shard::request::{Program, Reply};
@@ -67,14 +68,7 @@ impl Client {
             options,
             move |tx| {
                 let current = tx.get(keyspace, &owned_key)?;
-                let holds = match (&condition, &current) {
-                    (Condition::Always, _) | (Condition::Absent, None) | (Condition::Present, Some(_)) => true,
-                    (Condition::Equal(bytes), Some(value)) => value.bytes == bytes.as_slice(),
-                    (Condition::Version(version), Some(value)) => value.version == *version,
-                    (Condition::Absent, Some(_))
-                    | (Condition::Present | Condition::Equal(_) | Condition::Version(_), None) => false,
-                };
-                if !holds {
+                if !condition.holds(current.map(|value| (value.bytes, value.version))) {
                     return Ok(Some(current.map(|value| value.version)));
                 }
                 tx.put(keyspace, &owned_key, &owned_value, Kind::BYTES, options.expiry)?;
@@ -102,19 +96,47 @@ impl Client {
         })
     }
 
-    /// Write all of the batch atomically. Its keys must belong to one shard.
+    /// Write all of the batch atomically, whatever shards its keys belong to. Over several it is always durable when it is answered.
     pub fn write_batch(&self, batch: WriteBatch, options: WriteOptions) -> Pending<CommitTs> {
-        match self.check_batch(&batch) {
-            Err(error) => Pending::ready(Err(error)),
-            Ok(None) => Pending::ready(Ok(CommitTs::ZERO)),
-            Ok(Some(shard)) => {
-                let level = self.level(options);
-                let handle = &self.shared.shards[shard.index()];
-                let (completer, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
-                submit(handle, Request::Write { ops: last_of_each_key(batch.ops), level, reply: completer });
-                answer
-            }
+        self.write_batch_guarded(batch, Vec::new(), options)
+    }
+
+    /// As [`Client::write_batch`], if every guard's token holds its lock, with a running lease, at the moment at which the batch takes
+    /// effect. An empty batch has nothing to guard.
+    pub fn write_batch_guarded(
+        &self,
+        batch: WriteBatch,
+        guards: Vec<Guard>,
+        options: WriteOptions,
+    ) -> Pending<CommitTs> {
+        let places = match self.check_batch(&batch) {
+            Err(error) => return Pending::ready(Err(error)),
+            Ok(places) if places.is_empty() => return Pending::ready(Ok(CommitTs::ZERO)),
+            Ok(places) => places,
+        };
+        if let ([shard], true) = (&places[..], guards.is_empty()) {
+            let level = self.level(options);
+            let handle = &self.shared.shards[shard.index()];
+            let (completer, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
+            submit(handle, Request::Write { ops: last_of_each_key(batch.ops), level, reply: completer });
+            return answer;
         }
+        let keys: Vec<Vec<u8>> = batch.ops.iter().map(|op| op.key().to_vec()).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+        let all = move |tx: &mut Tx<'_>| batch.ops.iter().try_for_each(|op| tx.apply(op));
+        self.run_over_commit(Keys::Of(&keys), guards, options, all, |(), commit| commit)
+    }
+
+    /// As [`Client::run`], but only if every guard's token holds its lock, with a running lease, at the moment at which the
+    /// step takes effect. `f` may be called again if the log had no room for what it wrote.
+    pub fn run_guarded<T: Send + 'static>(
+        &self,
+        key: &[u8],
+        guards: Vec<Guard>,
+        options: WriteOptions,
+        f: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Pending<T> {
+        self.run_over(Keys::Of(&[key]), guards, options, f)
     }
 
     /// Run `f` on the shard that owns `key`, in one step with all its reads and writes. The answer comes when its writes,
@@ -139,22 +161,11 @@ impl Client {
         if let Err(error) = self.check_open().and_then(|()| check_sizes(key, 0)) {
             return Pending::ready(Err(error));
         }
-        let (request, answer) = self.program(key, options, f, finish);
-        submit(self.handle_of(key), request);
-        answer
-    }
-
-    /// What [`Client::run_commit`] would submit for `key`, and its answer.
-    pub(super) fn program<T: Send + 'static, U: Send + 'static>(
-        &self,
-        key: &[u8],
-        options: WriteOptions,
-        f: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
-        finish: impl FnOnce(T, CommitTs) -> U + Send + 'static,
-    ) -> (Request, Pending<U>) {
-        let (completer, answer) = pending(Some(Arc::clone(self.handle_of(key)) as Arc<dyn Helper>));
+        let handle = self.handle_of(key);
+        let (completer, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
         let program = Box::new(Call { f, finish, completer });
-        (Request::Run { program, level: self.level(options) }, answer)
+        submit(handle, Request::Run { program, level: self.level(options) });
+        answer
     }
 
     /// Everything answered before, on every shard, becomes durable.
@@ -214,10 +225,10 @@ impl Client {
         self.level_of(options.durability)
     }
 
-    /// The one shard of all keys; `None` for an empty batch.
-    pub(super) fn check_batch(&self, batch: &WriteBatch) -> Result<Option<ShardId>> {
+    /// The shards of all keys, ascending.
+    fn check_batch(&self, batch: &WriteBatch) -> Result<Vec<ShardId>> {
         self.check_open()?;
-        let mut shard = None;
+        let mut places = Vec::new();
         let mut bytes = 0;
         for op in &batch.ops {
             let len = match op {
@@ -226,17 +237,15 @@ impl Client {
             };
             check_sizes(op.key(), len)?;
             bytes += op.key().len() + len;
-            let other = self.shard_of(op.key());
-            match shard {
-                None => shard = Some(other),
-                Some(first) if first != other => return Err(Error::CrossShard { first, other }),
-                Some(_) => {}
+            let place = self.shard_of(op.key());
+            if let Err(at) = places.binary_search(&place) {
+                places.insert(at, place);
             }
         }
         if bytes > BATCH_BYTES_MAX {
             return Err(Error::BatchTooLarge { bytes: bytes as u64, max: BATCH_BYTES_MAX as u64 });
         }
-        Ok(shard)
+        Ok(places)
     }
 }
 

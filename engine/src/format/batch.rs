@@ -1,19 +1,19 @@
 //! A batch: the frames that one write puts into the log, and the only unit that a crash keeps or tears.
 //!
 //! ```text
-//!  0       4       8   9   10    12           16      24     32     40        48       52        64
-//!  | magic | crc   | v | 0 | shd | payload_len| db_id | life | lsn  | durable | frames | 0       | frames ... | zeros
+//!  0       4       8   9   10    12           16      24     32     40        48       52        60  64
+//!  | magic | crc   | v | 0 | shd | payload_len| db_id | life | lsn  | durable | frames | settled | 0 | frames ... | zeros
 //! ```
 //!
 //! `crc` covers bytes 8..64; each frame checks itself. `lsn` is the batch's own position, `durable` the durable mark
-//! known when it was written (law 1). The whole is padded with zeros to a multiple of [`BLOCK`]. The first frame
+//! known when it was written (law 1), `settled` a commit up to which all was settled for good then (docs/transactions.md). The whole is padded with zeros to a multiple of [`BLOCK`]. The first frame
 //! lies at `lsn + 64`.
 
 use std::ops::Range;
 
 use super::frame;
 use super::le::{fixed_u16, fixed_u32, fixed_u64, is_zero};
-use crate::ids::{Life, Lsn, ShardId};
+use crate::ids::{CommitTs, Life, Lsn, ShardId};
 use crate::runtime::BLOCK;
 
 const MAGIC: Range<usize> = 0..4;
@@ -26,8 +26,9 @@ const LIFE: Range<usize> = DB_ID.end..DB_ID.end + 8;
 const LSN: Range<usize> = LIFE.end..LIFE.end + 8;
 const DURABLE: Range<usize> = LSN.end..LSN.end + 8;
 const FRAMES: Range<usize> = DURABLE.end..DURABLE.end + 4;
+const SETTLED: Range<usize> = FRAMES.end..FRAMES.end + 8;
 pub const BATCH_HEADER_LEN: usize = 64;
-const _: () = assert!(FRAMES.end + 12 == BATCH_HEADER_LEN);
+const _: () = assert!(SETTLED.end + 4 == BATCH_HEADER_LEN);
 
 const MAGIC_BYTES: [u8; 4] = *b"CRba";
 const VERSION_NOW: u8 = 1;
@@ -44,6 +45,8 @@ pub struct BatchHeader {
     /// Bytes of frames behind the header.
     pub payload_len: u32,
     pub frames: u32,
+    /// The fate of every commit of this shard up to this one was known when the batch was written: it happened.
+    pub settled: CommitTs,
 }
 
 /// Bytes a batch takes in the log for `payload_len` bytes of frames.
@@ -64,6 +67,7 @@ impl BatchHeader {
         out[LSN].copy_from_slice(&self.lsn.0.to_le_bytes());
         out[DURABLE].copy_from_slice(&self.durable.0.to_le_bytes());
         out[FRAMES].copy_from_slice(&self.frames.to_le_bytes());
+        out[SETTLED].copy_from_slice(&self.settled.0.to_le_bytes());
         let crc = crc32fast::hash(&out[CRC.end..]);
         out[CRC].copy_from_slice(&crc.to_le_bytes());
     }
@@ -106,7 +110,7 @@ pub fn decode_header(bytes: &[u8]) -> HeaderAt {
         || bytes[VERSION] != [VERSION_NOW]
         || crc32fast::hash(&bytes[CRC.end..]) != fixed_u32(bytes, CRC)
         || !is_zero(&bytes[VERSION.end..SHARD.start])
-        || !is_zero(&bytes[FRAMES.end..])
+        || !is_zero(&bytes[SETTLED.end..])
     {
         return HeaderAt::Unreadable;
     }
@@ -118,6 +122,7 @@ pub fn decode_header(bytes: &[u8]) -> HeaderAt {
         durable: Lsn(fixed_u64(bytes, DURABLE)),
         payload_len: fixed_u32(bytes, PAYLOAD_LEN),
         frames: fixed_u32(bytes, FRAMES),
+        settled: CommitTs(fixed_u64(bytes, SETTLED)),
     };
     if header.lsn.max(header.durable) > Lsn::LIMIT { HeaderAt::Unreadable } else { HeaderAt::Valid(header) }
 }
@@ -129,22 +134,28 @@ pub struct Frames<'a> {
     lsn: Lsn,
     /// The life that must have written them; `None` when all were found right before.
     life: Option<Life>,
+    settled: CommitTs,
 }
 
 impl<'a> Frames<'a> {
     pub fn new(bytes: &'a [u8], lsn: Lsn, life: Life) -> Frames<'a> {
-        Frames { bytes, at: 0, lsn, life: Some(life) }
+        Frames { bytes, at: 0, lsn, life: Some(life), settled: CommitTs::ZERO }
     }
 
     /// The frames of a batch whose [`body_is_right`].
     pub fn of_right_batch(header: &BatchHeader, batch: &'a [u8]) -> Frames<'a> {
         let bytes = &batch[BATCH_HEADER_LEN..BATCH_HEADER_LEN + header.payload_len as usize];
-        Frames::of_right_bytes(header.lsn.advance(BATCH_HEADER_LEN as u64), bytes)
+        Frames::of_right_bytes(header.lsn.advance(BATCH_HEADER_LEN as u64), bytes, header.settled)
     }
 
-    /// Frames that were all found whole and right before, the first at `lsn`.
-    pub fn of_right_bytes(lsn: Lsn, bytes: &'a [u8]) -> Frames<'a> {
-        Frames { bytes, at: 0, lsn, life: None }
+    /// Frames that were all found whole and right before, the first at `lsn`, and what their batch knew to be settled.
+    pub fn of_right_bytes(lsn: Lsn, bytes: &'a [u8], settled: CommitTs) -> Frames<'a> {
+        Frames { bytes, at: 0, lsn, life: None, settled }
+    }
+
+    /// What was settled when their batch was written; zero if that is not known.
+    pub fn settled(&self) -> CommitTs {
+        self.settled
     }
 
     /// Where the first frame lies, and the bytes of all.
@@ -198,6 +209,7 @@ mod tests {
             durable: Lsn(4096),
             payload_len: 11,
             frames: 1,
+            settled: CommitTs(0x0203),
         }
     }
 
@@ -217,7 +229,7 @@ mod tests {
         assert_eq!(out[8..16], [1, 0, 5, 0, 11, 0, 0, 0]);
         assert_eq!(out[16..24], [0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11]);
         assert_eq!(out[24..48], [9, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(out[48..], [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(out[48..], [1, 0, 0, 0, 3, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(decode_header(&out), HeaderAt::Valid(header()));
     }
 
@@ -231,7 +243,7 @@ mod tests {
                 assert_eq!(decode_header(&bytes), HeaderAt::Unreadable);
             }
         }
-        for reserved in (VERSION.end..SHARD.start).chain(FRAMES.end..BATCH_HEADER_LEN) {
+        for reserved in (VERSION.end..SHARD.start).chain(SETTLED.end..BATCH_HEADER_LEN) {
             header().encode(&mut bytes);
             bytes[reserved] = 1;
             let crc = crc32fast::hash(&bytes[CRC.end..]);

@@ -2,25 +2,29 @@
 //!
 //! ```text
 //!  0      1      2        4         8          16
-//!  | type | 0    | 0      | op_count| commit_ts | ops ...
+//!  | type | 0    | shards | op_count| commit_ts | a u16 for each shard ... | ops ...
 //!
 //!  an op:
 //!  0    1      2          4         8           12        20
 //!  | op | kind | keyspace | key_len | value_len | expiry  | key ... | value ...
 //! ```
 //!
-//! Types beyond `WRITE` are for transactions, locks and queues to come; a reader that meets one it does not know
-//! refuses the log rather than skip it. So it does with a byte that should be zero and is not; a delete's kind, value and
-//! expiry are such bytes.
+//! `WRITE` concerns one shard and names none. `PART` is one shard's part of a commit over several, all of which it names in
+//! ascending order: it counts only if each of them has its part (docs/transactions.md). `VOID` has neither shards nor ops: what
+//! stands before it in the log, from `commit_ts` on, never happened.
+//!
+//! A reader that meets a type it does not know refuses the log rather than skip it. So it does with a byte that should be zero
+//! and is not; a delete's kind, value and expiry are such bytes.
 
 use std::ops::Range;
 
 use super::block::Op;
 use super::le::{Reader, fixed_u16, fixed_u32, fixed_u64, is_zero};
-use crate::ids::{CommitTs, Expiry, Keyspace, Kind};
+use crate::ids::{CommitTs, Expiry, Keyspace, Kind, ShardId};
 
 const TYPE: Range<usize> = 0..1;
-const OP_COUNT: Range<usize> = 4..8;
+const SHARDS: Range<usize> = 2..4;
+const OP_COUNT: Range<usize> = SHARDS.end..SHARDS.end + 4;
 const COMMIT_TS: Range<usize> = OP_COUNT.end..OP_COUNT.end + 8;
 pub const RECORD_HEADER_LEN: usize = COMMIT_TS.end;
 
@@ -34,6 +38,9 @@ pub const OP_HEADER_LEN: usize = EXPIRY.end;
 const _: () = assert!(RECORD_HEADER_LEN == 16 && OP_HEADER_LEN == 20);
 
 const TYPE_WRITE: u8 = 1;
+const TYPE_PART: u8 = 2;
+const TYPE_VOID: u8 = 3;
+const SHARD_LEN: usize = 2;
 const OP_PUT: u8 = 1;
 const OP_DELETE: u8 = 2;
 
@@ -56,17 +63,27 @@ impl OpRef<'_> {
     }
 }
 
-/// Bytes that [`encode`] writes for these ops.
-pub fn encoded_len<'a>(ops: impl Iterator<Item = OpRef<'a>>) -> usize {
-    RECORD_HEADER_LEN + ops.map(|op| op.encoded_len()).sum::<usize>()
+/// Bytes that [`encode`] writes for these ops, as a part of a commit over `shards` shards; none for one alone.
+pub fn encoded_len<'a>(shards: usize, ops: impl Iterator<Item = OpRef<'a>>) -> usize {
+    RECORD_HEADER_LEN + shards * SHARD_LEN + ops.map(|op| op.encoded_len()).sum::<usize>()
 }
 
-/// Write a record of ops into `out`, which has exactly the right length.
-pub fn encode<'a>(out: &mut [u8], commit_ts: CommitTs, ops: impl Iterator<Item = OpRef<'a>>) {
-    let (header, mut rest) = out.split_at_mut(RECORD_HEADER_LEN);
+fn encode_header(header: &mut [u8], kind: u8, shards: usize, commit_ts: CommitTs) {
     header.fill(0);
-    header[TYPE][0] = TYPE_WRITE;
+    header[TYPE][0] = kind;
+    header[SHARDS].copy_from_slice(&u16::try_from(shards).expect("shards are numbered in 16 bits").to_le_bytes());
     header[COMMIT_TS].copy_from_slice(&commit_ts.0.to_le_bytes());
+}
+
+/// Write a record of ops into `out`, which has exactly the right length. `shards`, ascending, are all those that the commit
+/// concerns; none if it is this one alone.
+pub fn encode<'a>(out: &mut [u8], commit_ts: CommitTs, shards: &[ShardId], ops: impl Iterator<Item = OpRef<'a>>) {
+    let (header, rest) = out.split_at_mut(RECORD_HEADER_LEN);
+    encode_header(header, if shards.is_empty() { TYPE_WRITE } else { TYPE_PART }, shards.len(), commit_ts);
+    let (named, mut rest) = rest.split_at_mut(shards.len() * SHARD_LEN);
+    for (out, shard) in named.chunks_exact_mut(SHARD_LEN).zip(shards) {
+        out.copy_from_slice(&shard.0.to_le_bytes());
+    }
     let mut count = 0u32;
     for op in ops {
         let (this, after) = rest.split_at_mut(op.encoded_len());
@@ -90,10 +107,42 @@ pub fn encode<'a>(out: &mut [u8], commit_ts: CommitTs, ops: impl Iterator<Item =
     header[OP_COUNT].copy_from_slice(&count.to_le_bytes());
 }
 
+/// Bytes of a record that voids others.
+pub const VOID_LEN: usize = RECORD_HEADER_LEN;
+
+/// Write a record that voids everything before it from `first` on.
+pub fn encode_void(out: &mut [u8], first: CommitTs) {
+    encode_header(&mut out[..VOID_LEN], TYPE_VOID, 0, first);
+}
+
+/// What a record is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RecordKind<'a> {
+    /// A commit of this shard alone.
+    Write,
+    /// Part of a commit over several shards.
+    Part(ShardList<'a>),
+    /// What stands before it, from its commit on, never happened.
+    Void,
+}
+
+/// The shards of a commit, ascending.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ShardList<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> ShardList<'a> {
+    pub fn iter(self) -> impl Iterator<Item = ShardId> + 'a {
+        self.bytes.chunks_exact(SHARD_LEN).map(|bytes| ShardId(u16::from_le_bytes([bytes[0], bytes[1]])))
+    }
+}
+
 /// A decoded record; the ops are checked while they are walked.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordRef<'a> {
     pub commit_ts: CommitTs,
+    pub kind: RecordKind<'a>,
     op_count: u32,
     ops: &'a [u8],
 }
@@ -106,6 +155,8 @@ pub enum BadRecord {
     UnknownOp(u8),
     /// A byte that this version leaves zero is not.
     Reserved,
+    /// A part of a commit that does not name several shards in order.
+    Shards,
     TrailingBytes,
 }
 
@@ -120,6 +171,7 @@ impl std::fmt::Display for BadRecord {
             BadRecord::Reserved => {
                 f.write_str("a record sets bytes that this version does not know; a newer version wrote it")
             }
+            BadRecord::Shards => f.write_str("a record does not name the shards of its commit in order"),
             BadRecord::TrailingBytes => f.write_str("a record has bytes behind its last operation"),
         }
     }
@@ -128,17 +180,28 @@ impl std::fmt::Display for BadRecord {
 impl<'a> RecordRef<'a> {
     pub fn decode(payload: &'a [u8]) -> Result<RecordRef<'a>, BadRecord> {
         let header = payload.get(..RECORD_HEADER_LEN).ok_or(BadRecord::TooShort)?;
-        if header[TYPE][0] != TYPE_WRITE {
-            return Err(BadRecord::UnknownType(header[TYPE][0]));
+        let (kind, shards) = (header[TYPE][0], usize::from(fixed_u16(header, SHARDS)));
+        if !matches!(kind, TYPE_WRITE | TYPE_PART | TYPE_VOID) {
+            return Err(BadRecord::UnknownType(kind));
         }
-        if !is_zero(&header[TYPE.end..OP_COUNT.start]) {
+        let has_shards = kind == TYPE_PART;
+        if !is_zero(&header[TYPE.end..SHARDS.start]) || (!has_shards && shards > 0) {
             return Err(BadRecord::Reserved);
         }
-        Ok(RecordRef {
-            commit_ts: CommitTs(fixed_u64(header, COMMIT_TS)),
-            op_count: fixed_u32(header, OP_COUNT),
-            ops: &payload[RECORD_HEADER_LEN..],
-        })
+        let op_count = fixed_u32(header, OP_COUNT);
+        let rest = &payload[RECORD_HEADER_LEN..];
+        let (named, ops) = rest.split_at_checked(shards * SHARD_LEN).ok_or(BadRecord::TooShort)?;
+        let named = ShardList { bytes: named };
+        if has_shards && (shards < 2 || !named.iter().is_sorted_by(|a, b| a < b)) {
+            return Err(BadRecord::Shards);
+        }
+        let kind = match kind {
+            TYPE_WRITE => RecordKind::Write,
+            TYPE_PART => RecordKind::Part(named),
+            _ if op_count == 0 => RecordKind::Void,
+            _ => return Err(BadRecord::Reserved),
+        };
+        Ok(RecordRef { commit_ts: CommitTs(fixed_u64(header, COMMIT_TS)), kind, op_count, ops })
     }
 
     /// Call `each` with every op in order; stops at the first that cannot be read.
@@ -166,9 +229,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn encoded(ts: u64, ops: &[OpRef<'_>]) -> Vec<u8> {
-        let mut out = vec![0xff; encoded_len(ops.iter().copied())];
-        encode(&mut out, CommitTs(ts), ops.iter().copied());
+    fn encoded(ts: u64, shards: &[ShardId], ops: &[OpRef<'_>]) -> Vec<u8> {
+        let mut out = vec![0xff; encoded_len(shards.len(), ops.iter().copied())];
+        encode(&mut out, CommitTs(ts), shards, ops.iter().copied());
         out
     }
 
@@ -185,14 +248,43 @@ mod tests {
             1, 3, 2, 0, 1, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, b'k', b'v', b'v', // put
             2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b'd', // delete
         ];
-        assert_eq!(encoded(77, &[put, delete]), expected);
+        assert_eq!(encoded(77, &[], &[put, delete]), expected);
+    }
+
+    #[test]
+    fn golden_bytes_of_a_part_and_a_void() {
+        let delete = OpRef { keyspace: Keyspace(0), key: b"d", change: Op::Delete };
+        let expected: &[u8] = &[
+            2, 0, 2, 0, 1, 0, 0, 0, 78, 0, 0, 0, 0, 0, 0, 0, // record: type, shards, ops, commit
+            1, 0, 4, 1, // shards
+            2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b'd', // delete
+        ];
+        assert_eq!(encoded(78, &[ShardId(1), ShardId(260)], &[delete]), expected);
+        let mut void = [0xff; VOID_LEN];
+        encode_void(&mut void, CommitTs(78));
+        assert_eq!(void, [3, 0, 0, 0, 0, 0, 0, 0, 78, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(RecordRef::decode(&void).unwrap().kind, RecordKind::Void);
+    }
+
+    #[test]
+    fn what_is_no_list_of_several_shards_is_refused() {
+        for shards in [&[3][..], &[3, 3], &[4, 3], &[]] {
+            let shards: Vec<ShardId> = shards.iter().map(|n| ShardId(*n)).collect();
+            let mut bytes = encoded(1, &shards, &[]);
+            bytes[0] = TYPE_PART;
+            assert_eq!(RecordRef::decode(&bytes).unwrap_err(), BadRecord::Shards, "{shards:?}");
+        }
+        let mut write = encoded(1, &[ShardId(1), ShardId(2)], &[]);
+        write[0] = TYPE_WRITE;
+        assert_eq!(RecordRef::decode(&write).unwrap_err(), BadRecord::Reserved);
     }
 
     proptest! {
         #[test]
         fn encode_and_decode_agree(ops in proptest::collection::vec(
             (any::<u16>(), proptest::collection::vec(any::<u8>(), 0..40),
-             proptest::option::of((proptest::collection::vec(any::<u8>(), 0..60), any::<u8>(), any::<u64>()))), 0..8)) {
+             proptest::option::of((proptest::collection::vec(any::<u8>(), 0..60), any::<u8>(), any::<u64>()))), 0..8),
+            shards in proptest::collection::btree_set(any::<u16>(), 2..6), alone in any::<bool>()) {
             let refs: Vec<OpRef<'_>> = ops.iter().map(|(ks, key, put)| OpRef {
                 keyspace: Keyspace(*ks),
                 key,
@@ -201,8 +293,14 @@ mod tests {
                     None => Op::Delete,
                 },
             }).collect();
-            let bytes = encoded(5, &refs);
+            let shards: Vec<ShardId> = if alone { Vec::new() } else { shards.into_iter().map(ShardId).collect() };
+            let bytes = encoded(5, &shards, &refs);
             let record = RecordRef::decode(&bytes).unwrap();
+            match record.kind {
+                RecordKind::Write => prop_assert!(alone),
+                RecordKind::Part(named) => prop_assert_eq!(named.iter().collect::<Vec<_>>(), shards),
+                RecordKind::Void => prop_assert!(false),
+            }
             prop_assert_eq!(record.commit_ts, CommitTs(5));
             let mut seen = Vec::new();
             record.for_each(|op| seen.push(op)).unwrap();

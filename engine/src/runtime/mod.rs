@@ -49,6 +49,8 @@ pub trait Clock: Send + Sync {
     }
     /// Milliseconds since 1970. May jump in both directions.
     fn wall_ms(&self) -> u64;
+    /// Hold the calling thread up for so long. Not on a shard's own thread, and not within the simulation.
+    fn pause(&self, time: Duration);
 }
 
 /// How urgent a task is; a shard's core is shared out among the classes.

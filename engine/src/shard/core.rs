@@ -8,25 +8,27 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::gate::{Gate, GateNews};
 use super::locking::{LockRequest, Locks};
 use super::request::{Program, Reply, Request};
-use super::tx::{Tx, TxWrite, ops};
+use super::tx::{Tx, TxPart, TxWrite, ops};
 use super::view::ShardView;
 use crate::canary::{Canary, planted};
 use crate::error::{Error, Poisoned, Result, Stage};
 use crate::format::block::Op;
 use crate::format::record::{self, OpRef};
-use crate::ids::{CommitTs, Keyspace, Lsn};
+use crate::ids::{CommitTs, Keyspace, Lsn, ShardId};
 use crate::options::Durability;
 use crate::ring::Ring;
 use crate::runtime::Clock;
 use crate::table::read_state::ReadState;
 use crate::table::table_set::TableSet;
 use crate::table::{MemWriter, Memtable, NewVersion, Order, insert_all};
+use crate::txn::key_locks::{Granted, KeyLocks, TxNumber};
 use crate::txn::timestamps::Timestamps;
 use crate::value::WriteOp;
 use crate::wal::flush::FlushError;
-use crate::wal::{FlushPlan, Log, Next, Refused, Room, Segment};
+use crate::wal::{Appended, FlushPlan, Log, Next, Refused, Room, Segment};
 
 /// Sealed memtables that may wait for their checkpoint before writers do.
 const SEALED_MAX: usize = 4;
@@ -45,7 +47,17 @@ struct Waiter {
     need: Need,
     /// The commit that becomes visible with it.
     wrote: Option<CommitTs>,
-    reply: Reply,
+    answer: Answer,
+}
+
+/// What happens when a waiter's turn comes.
+enum Answer {
+    Reply(Reply),
+    /// It has to wait for the other shards of its commit; `came` once it does.
+    Gate {
+        gate: Arc<Gate>,
+        came: bool,
+    },
 }
 
 /// Writes that were decided upon.
@@ -57,8 +69,8 @@ pub(super) struct Step {
 
 /// Why a write was not done.
 pub(super) enum Unwritten {
-    /// It has to wait for a flush, a segment or a checkpoint.
-    Later,
+    /// It has to wait for a flush, a segment or a checkpoint of this shard.
+    Later(ShardId),
     Never(Error),
 }
 
@@ -66,6 +78,11 @@ pub(super) enum Unwritten {
 pub(super) enum Stalled {
     Commit(Step),
     Lock(LockRequest),
+    /// Nobody: the room is for a step over several shards, which comes back for it.
+    Room {
+        len: usize,
+        room: Room,
+    },
 }
 
 /// A memtable that waits for its checkpoint.
@@ -86,6 +103,7 @@ pub struct Outbox {
     pub kick_background: bool,
     /// Something of the locks is due earlier than before.
     pub kick_locks: bool,
+    pub gates: GateNews,
 }
 
 impl Outbox {
@@ -100,7 +118,7 @@ impl Outbox {
 pub struct ShardCore {
     pub(super) view: Arc<ShardView>,
     pub(super) log: Log,
-    memory: MemWriter,
+    pub(super) memory: MemWriter,
     sealed: VecDeque<SealedMemtable>,
     tables: Arc<TableSet>,
     waiters: VecDeque<Waiter>,
@@ -110,6 +128,7 @@ pub struct ShardCore {
     no_tables: Option<Error>,
     pub(super) outbox: Outbox,
     pub(super) locks: Locks,
+    key_locks: KeyLocks,
     order: Order,
     closing: bool,
     memtable_bytes: u64,
@@ -151,7 +170,7 @@ impl ShardCore {
     pub fn new(parts: CoreParts) -> ShardCore {
         let CoreParts { view, log, memory, sealed, tables, memtable_bytes, hash_seed, timestamps, ring, clock, locks } =
             parts;
-        let core = ShardCore {
+        let mut core = ShardCore {
             view,
             log,
             memory,
@@ -163,6 +182,7 @@ impl ShardCore {
             no_tables: None,
             outbox: Outbox::default(),
             locks,
+            key_locks: KeyLocks::default(),
             order: Order::Deferred,
             closing: false,
             memtable_bytes,
@@ -173,7 +193,46 @@ impl ShardCore {
             counters: Counters::default(),
         };
         core.publish();
+        // What the opening found is settled.
+        core.log.settle(core.view.visible());
         core
+    }
+
+    pub(super) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    pub(super) fn timestamps(&self) -> &Timestamps {
+        &self.timestamps
+    }
+
+    pub(super) fn key_locks(&self) -> &KeyLocks {
+        &self.key_locks
+    }
+
+    /// Whether something was applied that readers do not see yet.
+    pub(super) fn has_unseen(&self) -> bool {
+        self.waiters.iter().any(|waiter| waiter.wrote.is_some())
+    }
+
+    /// A transaction ended: whoever waits for its keys is told.
+    pub(super) fn end_key_locks(&mut self, number: TxNumber) {
+        let granted = self.key_locks.end(number);
+        self.grant_keys(granted);
+    }
+
+    /// Holders of keys whose time is over give way; says when the next is due.
+    pub(super) fn tick_key_locks(&mut self, now_ms: u64) -> Option<u64> {
+        let granted = self.key_locks.expire(now_ms);
+        self.grant_keys(granted);
+        self.key_locks.next_due_ms()
+    }
+
+    fn grant_keys(&mut self, granted: Granted) {
+        for reply in granted {
+            // In line: what they are about to read must be what came before.
+            self.wait(Need::Nothing, None, plain_reply(reply));
+        }
     }
 
     pub fn log(&self) -> &Log {
@@ -237,6 +296,13 @@ impl ShardCore {
             }
             Request::Checkpoint { reply } => self.checkpoint(plain_reply(reply)),
             Request::Lock(request) => self.lock(request),
+            Request::KeepKey { keyspace, key, life, reply } => {
+                let granted = self.key_locks.acquire(keyspace, &key, &life, reply);
+                // Who waits must be looked after when the holder's time is over.
+                self.outbox.kick_locks |= granted.is_empty();
+                self.grant_keys(granted);
+            }
+            Request::EndKeys { number } => self.end_key_locks(number),
         }
     }
 
@@ -249,20 +315,14 @@ impl ShardCore {
         Ok(())
     }
 
-    fn refusal(&self) -> Option<Error> {
+    pub(super) fn refusal(&self) -> Option<Error> {
         self.view.poisoned().or_else(|| self.closing.then_some(Error::Closed))
     }
 
     fn run(&mut self, program: Box<dyn Program>, level: Durability) {
         let (state, _) = self.view.latest();
-        let mut tx = Tx {
-            state: &state,
-            ring: &self.ring,
-            shard: self.view.id,
-            now_ms: self.clock.wall_ms(),
-            writes: Default::default(),
-            bytes: 0,
-        };
+        let parts = [TxPart { shard: self.view.id, state: &state, locks: &self.key_locks }];
+        let mut tx = Tx::new(&parts, &self.ring, self.clock.wall_ms());
         let reply = program.run(&mut tx);
         let writes = tx.writes;
         if writes.is_empty() {
@@ -277,7 +337,7 @@ impl ShardCore {
     fn commit(&mut self, step: Step) {
         match self.write(ops(&step.writes), step.level) {
             Ok((commit, need)) => self.wait(need, Some(commit), step.reply),
-            Err(Unwritten::Later) => self.stall(Stalled::Commit(step)),
+            Err(Unwritten::Later(_)) => self.stall(Stalled::Commit(step)),
             Err(Unwritten::Never(error)) => {
                 self.outbox.replies.push((step.reply, Err(error)));
                 self.outbox.kick_background = true;
@@ -298,12 +358,18 @@ impl ShardCore {
             (Some(stalled), Some(error)) => self.refuse_stalled(stalled, error),
             (Some(Stalled::Commit(step)), None) => self.commit(step),
             (Some(Stalled::Lock(request)), None) => self.lock(request),
+            (Some(Stalled::Room { len, room }), None) => {
+                if let Err(Unwritten::Later(_)) = self.check_room(len, room) {
+                    self.stall(Stalled::Room { len, room });
+                }
+            }
             (None, _) => {}
         }
     }
 
     fn refuse_stalled(&mut self, stalled: Stalled, error: Error) {
         let reply = match stalled {
+            Stalled::Room { .. } => return,
             Stalled::Commit(step) => step.reply,
             Stalled::Lock(request) => Box::new(move |done: Result<CommitTs>| {
                 request.refuse(done.err().unwrap_or(Error::Closed));
@@ -328,7 +394,7 @@ impl ShardCore {
                 self.wait(need, Some(commit), reply());
                 Ok(())
             }
-            Err(Unwritten::Later) => {
+            Err(Unwritten::Later(_)) => {
                 self.outbox.kick_background = true;
                 self.outbox.kick_flusher = true;
                 Err(None)
@@ -371,21 +437,50 @@ impl ShardCore {
         let frees = ops.clone().all(|op| matches!(op.change, Op::Delete));
         let room = if frees { Room::Reserve } else { Room::Ordinary };
         self.check_memory(room)?;
-        let len = record::encoded_len(ops.clone());
+        let len = record::encoded_len(0, ops.clone());
         let (timestamps, in_flight) = (&self.timestamps, &self.view.in_flight);
         let mut commit = CommitTs::ZERO;
         let appended = self.log.append(len, room, |out| {
             commit = timestamps.draw(in_flight);
-            record::encode(out, commit, ops.clone());
+            record::encode(out, commit, &[], ops.clone());
         });
         let appended = appended.map_err(|refused| self.unwritten(refused))?;
+        Ok((commit, self.enter(commit, appended, len, ops, level)))
+    }
+
+    /// This shard's part of a commit, for which there is room. `shards` are all that have one; none if it is this one alone.
+    pub(super) fn write_part<'a>(
+        &mut self,
+        commit: CommitTs,
+        shards: &[ShardId],
+        ops: impl Iterator<Item = OpRef<'a>> + Clone,
+        level: Durability,
+        room: Room,
+        len: usize,
+    ) -> Need {
+        let appended = self.log.append(len, room, |out| record::encode(out, commit, shards, ops.clone()));
+        let appended = appended.expect("room was found, and nobody came between");
+        // It may leave no version, and yet the log is trimmed behind it.
+        self.memory.note(commit);
+        self.enter(commit, appended, len, ops, level)
+    }
+
+    /// What was appended goes into memory. Says what it waits for.
+    fn enter<'a>(
+        &mut self,
+        commit: CommitTs,
+        appended: Appended,
+        len: usize,
+        ops: impl Iterator<Item = OpRef<'a>>,
+        level: Durability,
+    ) -> Need {
         insert_all(&mut self.memory, ops.map(|op| (op.keyspace, op.key, NewVersion { ts: commit, op: op.change })));
         self.counters.writes += 1;
         self.counters.write_bytes += len as u64;
         let need = match level {
             Durability::Sync => {
                 self.log.want_durable(appended.end);
-                return Ok((commit, Need::Durable(appended.end)));
+                return Need::Durable(appended.end);
             }
             Durability::Interval(time) => {
                 let due = self.clock.monotonic_ns() + u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2);
@@ -402,13 +497,13 @@ impl ShardCore {
             }
         };
         // Off the stage only a completed write outlives the process.
-        Ok((commit, if appended.staged { need } else { Need::Written(appended.end) }))
+        if appended.staged { need } else { Need::Written(appended.end) }
     }
 
     fn unwritten(&self, refused: Refused) -> Unwritten {
         match (refused, self.log.no_spare()) {
             (Refused::NoSegment, Some(why)) => Unwritten::Never(self.shown_to_writers(why)),
-            (Refused::NoSegment, None) | (Refused::Full, _) => Unwritten::Later,
+            (Refused::NoSegment, None) | (Refused::Full, _) => Unwritten::Later(self.view.id),
         }
     }
 
@@ -420,14 +515,33 @@ impl ShardCore {
 
     /// Stand in line; whoever is in front and has what it needs is answered.
     pub(super) fn wait(&mut self, need: Need, wrote: Option<CommitTs>, reply: Reply) {
-        self.waiters.push_back(Waiter { need, wrote, reply });
+        self.waiters.push_back(Waiter { need, wrote, answer: Answer::Reply(reply) });
         self.release();
+    }
+
+    /// Stand in line with a commit of several shards. The caller holds them all, and calls [`ShardCore::pass_gates`] on each once all
+    /// stand.
+    pub(super) fn wait_at(&mut self, need: Need, wrote: Option<CommitTs>, gate: Arc<Gate>) {
+        self.waiters.push_back(Waiter { need, wrote, answer: Answer::Gate { gate, came: false } });
+    }
+
+    pub(super) fn pass_gates(&mut self) {
+        self.release();
+    }
+
+    /// Another shard of a commit stopped before its part was durable: nobody knows what became of it, so that nothing behind it can
+    /// be shown. The next opening decides.
+    pub(super) fn gate_failed(&mut self, failed: &Arc<Gate>) {
+        let stands = |waiter: &Waiter| matches!(&waiter.answer, Answer::Gate { gate, .. } if Arc::ptr_eq(gate, failed));
+        if self.waiters.iter().any(stands) {
+            self.poison(Stage::Sync, "another shard of the same commit stopped".to_owned());
+        }
     }
 
     fn release(&mut self) {
         let (written, durable) = (self.log.marks().written(), self.log.marks().durable());
-        let mut visible = None;
-        while let Some(front) = self.waiters.front() {
+        let (mut visible, mut moved) = (None, false);
+        while let Some(front) = self.waiters.front_mut() {
             let served = match front.need {
                 Need::Nothing => true,
                 Need::Written(end) => end <= written,
@@ -436,12 +550,34 @@ impl ShardCore {
             if !served {
                 break;
             }
-            let Waiter { wrote, reply, .. } = self.waiters.pop_front().expect("seen above");
+            if let Answer::Gate { gate, came } = &mut front.answer {
+                if !std::mem::replace(came, true) {
+                    if let Some(at) = visible.take() {
+                        self.view.set_visible(at);
+                    }
+                    if front.wrote.is_some() {
+                        self.view.stand_at(gate);
+                    }
+                    if gate.arrive() {
+                        self.outbox.gates.opened.push(Arc::clone(gate));
+                    }
+                }
+                if !gate.is_open() {
+                    break;
+                }
+            }
+            let Waiter { wrote, answer, .. } = self.waiters.pop_front().expect("seen above");
             visible = wrote.or(visible);
-            self.outbox.replies.push((reply, Ok(wrote.unwrap_or(CommitTs::ZERO))));
+            moved |= wrote.is_some();
+            if let Answer::Reply(reply) = answer {
+                self.outbox.replies.push((reply, Ok(wrote.unwrap_or(CommitTs::ZERO))));
+            }
         }
         if let Some(at) = visible {
             self.view.set_visible(at);
+        }
+        if moved {
+            self.log.settle(self.view.visible());
             let oldest = self.waiters.iter().find_map(|waiter| waiter.wrote);
             self.view.in_flight.set_oldest(oldest.unwrap_or(CommitTs::MAX));
         }
@@ -450,6 +586,7 @@ impl ShardCore {
     /// The next flush, if there is something to write or sync.
     pub fn begin_flush(&mut self) -> Next {
         if self.view.poisoned().is_some() {
+            self.refuse_waiters();
             return Next::Idle { until_ns: None };
         }
         // Without a deadline the time does not matter, and reading it costs.
@@ -479,10 +616,21 @@ impl ShardCore {
     pub fn poison(&mut self, stage: Stage, cause: String) {
         tracing::error!(shard = self.view.id.0, %stage, cause, "the shard stops");
         self.view.poison(Arc::new(Poisoned { shard: self.view.id, stage, cause }));
-        let error = self.view.poisoned().expect("set above");
-        let waiting = self.waiters.drain(..).map(|waiter| waiter.reply);
-        let checkpoints = self.checkpoint_waiters.drain(..).map(|(_, reply)| reply);
-        for reply in waiting.chain(checkpoints) {
+        self.refuse_waiters();
+    }
+
+    /// The shard stopped: whoever waits is told.
+    fn refuse_waiters(&mut self) {
+        let Some(error) = self.view.poisoned() else { return };
+        for waiter in self.waiters.drain(..) {
+            match waiter.answer {
+                Answer::Reply(reply) => self.outbox.replies.push((reply, Err(error.clone()))),
+                // Its part is durable here: what becomes of it, the others decide.
+                Answer::Gate { came: true, .. } => {}
+                Answer::Gate { gate, came: false } => self.outbox.gates.failed.push((gate, error.clone())),
+            }
+        }
+        for (_, reply) in self.checkpoint_waiters.drain(..) {
             self.outbox.replies.push((reply, Err(error.clone())));
         }
         if let Some(stalled) = self.stalled.take() {

@@ -14,6 +14,7 @@ use crossbeam_queue::ArrayQueue;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::core::{Outbox, ShardCore};
+use super::gate::GateNews;
 use super::request::{Reply, Request};
 use super::view::ShardView;
 use crate::error::{Error, Poisoned, Result, Stage};
@@ -75,11 +76,11 @@ impl ShardHandle {
 
     /// Take the core. A panic while it is held stops the shard: nobody knows what state it left.
     fn lock(&self) -> Held<'_> {
-        Held { core: self.core.lock(), view: &self.view }
+        Held { core: self.core.lock(), shard: self }
     }
 
     fn try_lock(&self) -> Option<Held<'_>> {
-        self.core.try_lock().map(|core| Held { core, view: &self.view })
+        self.core.try_lock().map(|core| Held { core, shard: self })
     }
 
     fn release(&self, mut core: Held<'_>) {
@@ -89,7 +90,25 @@ impl ShardHandle {
         self.serve(outbox);
     }
 
-    fn serve(&self, outbox: Outbox) {
+    fn serve(&self, mut outbox: Outbox) {
+        let news = std::mem::take(&mut outbox.gates);
+        self.serve_here(outbox);
+        news.tell();
+    }
+
+    /// As [`ShardHandle::with_core`]; what it means for other shards is left to the caller.
+    pub(super) fn step(&self, step: impl FnOnce(&mut ShardCore)) -> GateNews {
+        let mut core = self.lock();
+        step(&mut core);
+        let mut outbox = core.take_outbox();
+        self.flush_wanted.store(core.wants_flush(), Ordering::Release);
+        drop(core);
+        let news = std::mem::take(&mut outbox.gates);
+        self.serve_here(outbox);
+        news
+    }
+
+    fn serve_here(&self, outbox: Outbox) {
         if outbox.kick_flusher {
             self.flush.set();
         }
@@ -232,7 +251,7 @@ impl ShardHandle {
 /// The core, held.
 struct Held<'a> {
     core: MutexGuard<'a, ShardCore>,
-    view: &'a ShardView,
+    shard: &'a ShardHandle,
 }
 
 impl Deref for Held<'_> {
@@ -252,7 +271,10 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let cause = "an assertion failed while the shard was at work; please report it".to_owned();
-            self.view.poison(Arc::new(Poisoned { shard: self.view.id, stage: Stage::Assertion, cause }));
+            let view = &self.shard.view;
+            view.poison(Arc::new(Poisoned { shard: view.id, stage: Stage::Assertion, cause }));
+            // It tells those who wait.
+            self.shard.flush.set();
         }
     }
 }
@@ -272,9 +294,6 @@ impl Helper for ShardHandle {
                 Next::Flush(plan) => {
                     let outcome = perform_blocking(plan);
                     self.finish_flush(outcome);
-                    if self.flush_wanted.load(Ordering::Acquire) && ready() {
-                        self.flush.set();
-                    }
                 }
                 Next::Idle { .. } => return,
                 Next::NeedsSpare => {
@@ -284,6 +303,8 @@ impl Helper for ShardHandle {
                 }
             }
         }
+        // Its answer is there, by its own work or by that of another shard; what others wait for is left to the core.
+        self.kick();
     }
 
     fn kick(&self) {

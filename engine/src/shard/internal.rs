@@ -84,7 +84,7 @@ impl Offline {
             let Some((key, value)) = cursor.current() else { break };
             found.insert(key.to_vec(), Entry { version: value.version, value: value.bytes.to_vec() });
         }
-        for ((_, key), entry) in self.set_aside.last.iter().filter(|((own, _), _)| *own == keyspace) {
+        for ((_, key), entry) in self.replay.set_aside.last.iter().filter(|((own, _), _)| *own == keyspace) {
             match entry {
                 Some(entry) => {
                     let newer = found.get(key).is_none_or(|other| other.version <= entry.version);

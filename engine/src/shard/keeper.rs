@@ -142,7 +142,7 @@ impl Keeper {
         end: Lsn,
     ) -> Result<Arc<TableSet>> {
         let serving = self.serving();
-        let snapshots = serving.snapshots.list();
+        let snapshots = serving.snapshots.list(self.shard);
         let retention = Retention {
             snapshots: &snapshots,
             now_ms: serving.clock.wall_ms(),
@@ -181,7 +181,7 @@ impl Keeper {
         let tables = self.tables();
         let picked = compaction::pick(&tables, Limits::default()).or_else(|| impure(&tables, serving.ring_version));
         let Some(job) = picked else { return Ok(None) };
-        let snapshots = serving.snapshots.list();
+        let snapshots = serving.snapshots.list(self.shard);
         let now_ms = serving.clock.wall_ms();
         self.merge(executor, job, &snapshots, now_ms, &serving.ring, serving.ring_version).await.map(Some)
     }

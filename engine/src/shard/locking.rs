@@ -204,7 +204,7 @@ impl ShardCore {
         };
         match room {
             Ok(()) => self.lock_now(request),
-            Err(Unwritten::Later) => self.stall(Stalled::Lock(request)),
+            Err(Unwritten::Later(_)) => self.stall(Stalled::Lock(request)),
             Err(Unwritten::Never(error)) => {
                 self.outbox.kick_background = true;
                 self.answer(move || request.refuse(error));
@@ -424,7 +424,7 @@ impl ShardCore {
         self.outbox.kick_background = true;
         let error = match why {
             Unwritten::Never(error) => error,
-            Unwritten::Later => Error::Busy { queue: "log of the shard", limit: 1 },
+            Unwritten::Later(_) => Error::Busy { queue: "log of the shard", limit: 1 },
         };
         self.answer(move || tell(error));
     }
@@ -449,7 +449,7 @@ impl ShardCore {
             }
             let is_live = self.locks.sessions.is_live(hold.session, now_ms);
             let room = self.check_room(RECORD_MAX, Room::Ordinary);
-            if is_live && matches!(room, Err(Unwritten::Later)) {
+            if is_live && matches!(room, Err(Unwritten::Later(_))) {
                 self.look_again(name);
                 return;
             }
@@ -533,7 +533,8 @@ impl ShardCore {
                 }
             }
         }
-        self.locks.next_due_ms().filter(|at| *at > now_ms)
+        let keys = self.tick_key_locks(now_ms);
+        [self.locks.next_due_ms(), keys].into_iter().flatten().filter(|at| *at > now_ms).min()
     }
 
     /// Whether a guarded write may take effect now.

@@ -2,12 +2,15 @@
 
 pub mod background;
 pub mod core;
+mod gate;
 pub mod handle;
 mod internal;
+pub mod joint;
 pub mod keeper;
 pub mod locking;
 mod moving;
 pub mod recover;
+pub mod replay;
 pub mod request;
 pub mod service;
 pub mod tx;

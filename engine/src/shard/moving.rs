@@ -13,9 +13,9 @@ impl Offline {
     /// Write everything as tables that hold only this shard's own keys.
     pub async fn settle(&mut self) -> Result<Settled> {
         let empty = MemWriter::new(Order::Deferred, self.hash_seed);
-        let last = std::mem::replace(&mut self.memory, empty);
+        let last = std::mem::replace(&mut self.replay.memory, empty);
         let now_ms = self.clock.wall_ms();
-        let mut memtables: Vec<_> = self.sealed.drain(..).map(|sealed| sealed.memtable).collect();
+        let mut memtables = std::mem::take(&mut self.replay.full);
         if !last.table().is_empty() {
             memtables.push(last.seal());
         }
@@ -59,7 +59,7 @@ impl Offline {
     /// Name the tables that others copied here. `newest` is the last commit of all shards.
     pub fn take_in(&mut self, runs: Vec<Vec<TableMeta>>, newest: CommitTs) -> Result<()> {
         self.keeper.take_in(runs, newest)?;
-        self.max_commit = self.max_commit.max(newest);
+        self.replay.max_commit = self.replay.max_commit.max(newest);
         Ok(())
     }
 

@@ -3,25 +3,19 @@
 //! Guards: a shard serves only after everything it should have was found whole; what a crash left half done (tables that
 //! no manifest names, an interrupted move of keys) is removed first.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::core::SealedMemtable;
-use super::internal::SetAside;
 use super::keeper::Keeper;
-use crate::canary::{Canary, planted};
+use super::replay::Replay;
 use crate::error::{Error, Result};
-use crate::format::batch::Frames;
-use crate::format::block::Op;
-use crate::format::record::{BadRecord, RecordRef};
+use crate::format::record::{VOID_LEN, encode_void};
 use crate::ids::Life;
-use crate::ids::{CommitTs, Expiry, Lsn, ShardId};
+use crate::ids::{CommitTs, ShardId};
 use crate::options::Options;
 use crate::ring::Ring;
 use crate::runtime::{Clock, Executor, Fs, OpenMode};
-use crate::table::{Inserts, MemWriter, NewVersion, Order};
 use crate::wal::{Known, LogIdentity, LogReport, Recovered, SegmentDir, recover};
 
 /// The directory of one shard.
@@ -58,9 +52,6 @@ impl ShardPaths {
     }
 }
 
-/// A long replay tells how far it is each time it has taken so many records.
-const PROGRESS_RECORDS: u64 = 1 << 20;
-
 /// What opening one shard found and did.
 #[derive(Clone, Debug, Default)]
 pub struct ShardReport {
@@ -81,13 +72,25 @@ pub struct Offline {
     pub keeper: Keeper,
     pub log_dir: SegmentDir,
     pub recovered: Recovered,
-    /// Takes what comes next; holds the end of what was replayed.
-    pub memory: MemWriter,
-    pub sealed: VecDeque<SealedMemtable>,
-    pub max_commit: CommitTs,
+    /// What the log held. Its memory takes what comes next.
+    pub replay: Replay,
     pub report: ShardReport,
-    /// Changes of the engine's own keys that the log had.
-    pub set_aside: SetAside,
+}
+
+impl Offline {
+    /// What is not known of commits over several shards is known now: from `void_from` on, nothing of this log's end happened. That is
+    /// durable before this returns, because commits to come would make the other shards look as if they had settled it.
+    pub async fn decide(&mut self, void_from: Option<CommitTs>, life: Life) -> Result<()> {
+        let settled = self.replay.settled_up_to();
+        self.replay.decide(void_from);
+        if let Some(first) = void_from {
+            tracing::info!(shard = self.shard.0, %first, "dropping the end of the log, which rests on a commit that other shards do not have");
+            let mut record = [0; VOID_LEN];
+            encode_void(&mut record, first);
+            self.recovered.append(&self.executor, &self.log_dir, life, settled, &record).await?;
+        }
+        Ok(())
+    }
 }
 
 /// What all shards of a database share when they are read back.
@@ -171,26 +174,10 @@ pub async fn recover_shard(
     let keeper = Keeper::load(home, shard)?;
     let log_dir = home.log_dir(shard);
     let stage = read_stage(&home.fs, &paths.stage)?;
-    let mut replay = Replay {
-        memory: MemWriter::new(Order::Deferred, home.hash_seed),
-        full: Vec::new(),
-        memtable_bytes: home.options.memtable_bytes,
-        max_commit: keeper.max_commit(),
-        records: 0,
-        set_aside: SetAside::default(),
-        shard,
-        hash_seed: home.hash_seed,
-    };
+    let mut replay = Replay::new(shard, keeper.max_commit(), home.options.memtable_bytes, home.hash_seed);
     let from = keeper.replay_from();
     let known = Known { from, durable_floor: from, life: home.life };
     let recovered = recover(&executor, &log_dir, known, &stage, &mut |frames| replay.apply(frames)).await?;
-    let end = recovered.end;
-    if !replay.full.is_empty() {
-        // One memtable was not enough: all of them end where the log does, so that a checkpoint of them may trim it there.
-        let last = std::mem::replace(&mut replay.memory, MemWriter::new(Order::Deferred, home.hash_seed));
-        replay.full.push(last.seal());
-    }
-    let sealed = replay.full.into_iter().map(|memtable| SealedMemtable { memtable, end }).collect();
     let (tables, table_bytes) = keeper.size();
     let report = ShardReport { log: recovered.report.clone(), tables, table_bytes };
     Ok(Offline {
@@ -204,61 +191,9 @@ pub async fn recover_shard(
         keeper,
         log_dir,
         recovered,
-        memory: replay.memory,
-        sealed,
-        max_commit: replay.max_commit,
+        replay,
         report,
-        set_aside: replay.set_aside,
     })
-}
-
-/// Puts records of the log back into memory.
-struct Replay {
-    memory: MemWriter,
-    full: Vec<Arc<crate::table::Memtable>>,
-    memtable_bytes: u64,
-    max_commit: CommitTs,
-    records: u64,
-    set_aside: SetAside,
-    shard: ShardId,
-    hash_seed: u64,
-}
-
-impl Replay {
-    fn apply(&mut self, frames: Frames<'_>) -> std::result::Result<(), (Lsn, BadRecord)> {
-        let before = self.records;
-        let mut inserts = Inserts::new(&mut self.memory);
-        for (lsn, payload) in frames {
-            let bad = |what| (lsn, what);
-            let record = RecordRef::decode(payload).map_err(bad)?;
-            record
-                .for_each(|op| {
-                    let change = if planted(Canary::ForgetExpiry) { without_expiry(op.change) } else { op.change };
-                    self.set_aside.note(op, record.commit_ts);
-                    inserts.push(op.keyspace, op.key, NewVersion { ts: record.commit_ts, op: change });
-                })
-                .map_err(bad)?;
-            self.max_commit = self.max_commit.max(record.commit_ts);
-            self.records += 1;
-        }
-        inserts.finish();
-        if before / PROGRESS_RECORDS < self.records / PROGRESS_RECORDS {
-            tracing::info!(shard = self.shard.0, records = self.records, "replaying the log");
-        }
-        if self.memory.bytes() >= self.memtable_bytes {
-            let full = std::mem::replace(&mut self.memory, MemWriter::new(Order::Deferred, self.hash_seed));
-            self.full.push(full.seal());
-        }
-        Ok(())
-    }
-}
-
-/// What [`Canary::ForgetExpiry`] makes of a change.
-fn without_expiry(change: Op<'_>) -> Op<'_> {
-    match change {
-        Op::Put { value, kind, .. } => Op::Put { value, kind, expiry: Expiry::NEVER },
-        Op::Delete => Op::Delete,
-    }
 }
 
 fn read_stage(fs: &Arc<dyn Fs>, path: &Path) -> Result<Vec<u8>> {

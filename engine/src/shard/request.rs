@@ -1,11 +1,14 @@
 //! What a shard is asked to do.
 
+use std::sync::Arc;
+
 use crate::error::{Error, Result};
-use crate::ids::CommitTs;
+use crate::ids::{CommitTs, Keyspace};
 use crate::options::Durability;
 use crate::pending::Completer;
 use crate::shard::locking::LockRequest;
 use crate::shard::tx::Tx;
+use crate::txn::{TxLife, TxNumber};
 use crate::value::WriteOp;
 
 /// Called once, when what the request did is durable at its level, with the commit that did it (zero if nothing was written).
@@ -34,6 +37,10 @@ pub enum Request {
     Checkpoint { reply: Completer<()> },
     /// Something about locks.
     Lock(LockRequest),
+    /// Keep a key for a transaction; answered when it is its own, and everything before is visible.
+    KeepKey { keyspace: Keyspace, key: Box<[u8]>, life: Arc<TxLife>, reply: Completer<()> },
+    /// A transaction ended.
+    EndKeys { number: TxNumber },
 }
 
 impl Request {
@@ -43,6 +50,8 @@ impl Request {
             Request::Write { reply, .. } => reply.complete(Err(error)),
             Request::Run { program, .. } => program.refuse(error),
             Request::Lock(request) => request.refuse(error),
+            Request::EndKeys { .. } => {}
+            Request::KeepKey { reply, .. } => reply.complete(Err(error)),
             Request::Fence { reply }
             | Request::Sync { reply }
             | Request::KeepOrder { reply }

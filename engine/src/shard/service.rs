@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::background::{Reserve, ShardTasks, checkpointer, flusher, lock_keeper, merger, pump, spare_keeper};
-use super::core::{CoreParts, ShardCore};
+use super::core::{CoreParts, SealedMemtable, ShardCore};
 use super::handle::ShardHandle;
 use super::recover::{Home, Offline, ShardReport, recover_shard};
+use super::replay::Replay;
 use super::view::ShardView;
 use crate::error::{Error, Result, Stage};
 use crate::format::hold::StoredSession;
@@ -20,8 +21,8 @@ use crate::reshard::{MoveOrder, Moved, Settled};
 use crate::ring::Ring;
 use crate::root::Root;
 use crate::runtime::{Clock, Executor, LocalFuture, ShardMain, TaskClass};
-use crate::table::Memtable;
 use crate::table::read_state::ReadState;
+use crate::txn::fate::Unsettled;
 use crate::txn::snapshots::Snapshots;
 use crate::txn::timestamps::Timestamps;
 use crate::wal::Log;
@@ -29,6 +30,12 @@ use crate::wal::stage::{SLOTS, stage_bytes};
 
 /// What a shard is told while the engine opens.
 pub enum Order {
+    /// What the end of the log is worth. Comes first of all.
+    Decide {
+        void_from: Option<CommitTs>,
+        life: Life,
+        reply: Completer<()>,
+    },
     /// Write everything as tables that hold only keys of the ring in force.
     Settle(Completer<Settled>),
     /// Copy keys that another ring gives to other shards into files of those shards.
@@ -58,6 +65,7 @@ pub struct ServeOrder {
 pub struct Opened {
     pub report: ShardReport,
     pub max_commit: CommitTs,
+    pub unsettled: Unsettled,
     /// The first file number that nobody uses.
     pub next_file: u64,
 }
@@ -101,7 +109,8 @@ async fn live(
             let report = offline.report.clone();
             opened.complete(Ok(Opened {
                 report,
-                max_commit: offline.max_commit,
+                max_commit: offline.replay.max_commit,
+                unsettled: offline.replay.unsettled(),
                 next_file: offline.keeper.next_file(),
             }));
             offline
@@ -113,6 +122,7 @@ async fn live(
     };
     loop {
         match ends.orders.receive().await {
+            Order::Decide { void_from, life, reply } => reply.complete(offline.decide(void_from, life).await),
             Order::Settle(reply) => reply.complete(offline.settle().await),
             Order::MoveOut(order, reply) => reply.complete(offline.move_out(&order).await),
             Order::TakeIn(tables, newest, reply) => reply.complete(offline.take_in(tables, newest)),
@@ -205,18 +215,20 @@ impl Offline {
         let end = self.recovered.end;
         let log = Log::new(self.log_dir, life, slots, self.recovered.segments, end, applied);
         let tables = self.keeper.tables();
+        let Replay { memory, full, .. } = self.replay;
         let state = Arc::new(ReadState {
-            active: Arc::clone(self.memory.table()),
-            sealed: self.sealed.iter().rev().map(|sealed| Arc::clone(&sealed.memtable)).collect::<Vec<Arc<Memtable>>>(),
+            active: Arc::clone(memory.table()),
+            sealed: full.iter().rev().map(Arc::clone).collect(),
             tables: Arc::clone(&tables),
         });
+        let sealed = full.into_iter().map(|memtable| SealedMemtable { memtable, end }).collect();
         let view = Arc::new(ShardView::new(self.shard, state, visible));
         self.keeper.serve(snapshots, Arc::clone(&clock), Arc::clone(&ring), ring_version);
         let core = ShardCore::new(CoreParts {
             view: Arc::clone(&view),
             log,
-            memory: self.memory,
-            sealed: self.sealed,
+            memory,
+            sealed,
             tables,
             memtable_bytes: home.options.memtable_bytes,
             hash_seed: home.hash_seed,

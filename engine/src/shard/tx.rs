@@ -9,24 +9,55 @@ use crate::ids::{CommitTs, Expiry, Keyspace, Kind, ShardId};
 use crate::options::{BATCH_BYTES_MAX, KEY_LEN_MAX, VALUE_LEN_MAX};
 use crate::ring::Ring;
 use crate::table::Lookup;
+use crate::table::range_cursor::Range;
 use crate::table::read_state::ReadState;
-use crate::value::ValueRef;
+use crate::txn::TxNumber;
+use crate::txn::key_locks::KeyLocks;
+use crate::value::{Value, ValueRef, WriteOp};
 
 /// What a program sees and changes.
 pub struct Tx<'a> {
-    pub(super) state: &'a ReadState,
-    pub(super) ring: &'a Ring,
-    pub(super) shard: ShardId,
-    pub(super) now_ms: u64,
+    /// The shards it holds, ascending.
+    parts: &'a [TxPart<'a>],
+    ring: &'a Ring,
+    now_ms: u64,
     pub(super) writes: BTreeMap<(Keyspace, Vec<u8>), TxWrite>,
-    pub(super) bytes: usize,
+    bytes: usize,
+}
+
+/// One of the shards that a step holds.
+pub struct TxPart<'a> {
+    pub shard: ShardId,
+    pub state: &'a ReadState,
+    pub locks: &'a KeyLocks,
 }
 
 /// The last write of a key in a step.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum TxWrite {
     Put { value: Vec<u8>, kind: Kind, expiry: Expiry },
     Delete,
+}
+
+impl TxWrite {
+    /// Bytes it takes under a key.
+    pub fn bytes(&self, key: &[u8]) -> usize {
+        key.len()
+            + match self {
+                TxWrite::Put { value, .. } => value.len(),
+                TxWrite::Delete => 0,
+            }
+    }
+
+    /// The value as the writer itself reads it.
+    pub fn to_value(&self) -> Option<Value> {
+        match self {
+            TxWrite::Put { value, kind, expiry } => {
+                Some(Value { bytes: value.clone(), kind: *kind, expiry: *expiry, version: CommitTs::MAX })
+            }
+            TxWrite::Delete => None,
+        }
+    }
 }
 
 /// Refuse what no shard stores.
@@ -40,11 +71,15 @@ pub fn check_sizes(key: &[u8], value_len: usize) -> Result<()> {
     Ok(())
 }
 
-impl Tx<'_> {
+impl<'a> Tx<'a> {
+    pub(super) fn new(parts: &'a [TxPart<'a>], ring: &'a Ring, now_ms: u64) -> Tx<'a> {
+        Tx { parts, ring, now_ms, writes: BTreeMap::new(), bytes: 0 }
+    }
+
     /// The value as it is now, this step's own writes included. What is read here may not be durable yet; the answer of
     /// the step waits for it.
     pub fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<ValueRef<'_>>> {
-        self.check_owner(key)?;
+        let part = self.part(key)?;
         if !self.writes.is_empty()
             && let Some(write) = self.writes.get(&(keyspace, key.to_vec()))
         {
@@ -56,7 +91,7 @@ impl Tx<'_> {
                 TxWrite::Delete => None,
             });
         }
-        Ok(match self.state.get(keyspace, key, CommitTs::MAX)? {
+        Ok(match part.state.get(keyspace, key, CommitTs::MAX)? {
             Lookup::Found(value) if !value.expiry.is_past(self.now_ms) => Some(value),
             Lookup::Found(_) | Lookup::Deleted { .. } | Lookup::Missing => None,
         })
@@ -72,18 +107,31 @@ impl Tx<'_> {
         self.write(keyspace, key, TxWrite::Delete)
     }
 
+    /// A write that a transaction kept until now.
+    pub(crate) fn write_own(&mut self, keyspace: Keyspace, key: &[u8], write: &TxWrite) -> Result<()> {
+        self.write(keyspace, key, write.clone())
+    }
+
+    pub(crate) fn shard_of(&self, key: &[u8]) -> ShardId {
+        self.ring.owner_of_key(key)
+    }
+
+    /// As one write of a batch says.
+    pub fn apply(&mut self, op: &WriteOp) -> Result<()> {
+        match op {
+            WriteOp::Put { keyspace, key, value, kind, expiry } => self.put(*keyspace, key, value, *kind, *expiry),
+            WriteOp::Delete { keyspace, key } => self.delete(*keyspace, key),
+        }
+    }
+
     /// Wall-clock milliseconds since 1970 that this step judges expiries by.
     pub fn now_ms(&self) -> u64 {
         self.now_ms
     }
 
     fn write(&mut self, keyspace: Keyspace, key: &[u8], write: TxWrite) -> Result<()> {
-        self.check_owner(key)?;
-        let len = match &write {
-            TxWrite::Put { value, .. } => value.len(),
-            TxWrite::Delete => 0,
-        };
-        self.bytes += key.len() + len;
+        self.part(key)?;
+        self.bytes += write.bytes(key);
         if self.bytes > BATCH_BYTES_MAX {
             return Err(Error::BatchTooLarge { bytes: self.bytes as u64, max: BATCH_BYTES_MAX as u64 });
         }
@@ -91,9 +139,36 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn check_owner(&self, key: &[u8]) -> Result<()> {
-        let other = self.ring.owner_of_key(key);
-        if other == self.shard { Ok(()) } else { Err(Error::CrossShard { first: self.shard, other }) }
+    fn part(&self, key: &[u8]) -> Result<&'a TxPart<'a>> {
+        let owner = self.ring.owner_of_key(key);
+        self.parts
+            .iter()
+            .find(|part| part.shard == owner)
+            .ok_or_else(|| Error::CrossShard { first: self.parts[0].shard, other: owner })
+    }
+
+    /// The last change of a key, be it a delete; own writes do not count.
+    pub(crate) fn last_change(&self, keyspace: Keyspace, key: &[u8]) -> Result<CommitTs> {
+        Ok(match self.part(key)?.state.get(keyspace, key, CommitTs::MAX)? {
+            Lookup::Found(value) => value.version,
+            Lookup::Deleted { version } => version,
+            Lookup::Missing => CommitTs::ZERO,
+        })
+    }
+
+    /// Whether a key of `range` was changed after the marks given, one for each shard of the database.
+    pub(crate) fn has_changed(&self, range: &Range, since: impl Fn(ShardId) -> CommitTs) -> Result<bool> {
+        for part in self.parts {
+            if part.state.changed_since(range, since(part.shard))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether another transaction keeps the key for itself.
+    pub(crate) fn is_kept_by_other(&self, keyspace: Keyspace, key: &[u8], number: TxNumber) -> Result<bool> {
+        Ok(self.part(key)?.locks.is_held_by_other(keyspace, key, number))
     }
 
     /// Forget the writes so far.

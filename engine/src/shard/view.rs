@@ -6,8 +6,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
+use super::gate::Gate;
 use crate::canary::{Canary, planted};
 use crate::error::{Error, Poisoned};
 use crate::ids::{CommitTs, ShardId};
@@ -15,10 +16,14 @@ use crate::table::Order;
 use crate::table::read_state::ReadState;
 use crate::txn::timestamps::InFlight;
 
+/// Set beside the mark while the next commit of the shard waits at its gate: whether it is visible, the gate says.
+const AT_GATE: u64 = 1 << 63;
+
 pub struct ShardView {
     pub id: ShardId,
     state: ArcSwap<ReadState>,
     visible: AtomicU64,
+    gate: ArcSwapOption<Gate>,
     pub in_flight: InFlight,
     poisoned: OnceLock<Arc<Poisoned>>,
 }
@@ -29,6 +34,7 @@ impl ShardView {
             id,
             state: ArcSwap::new(state),
             visible: AtomicU64::new(visible.0),
+            gate: ArcSwapOption::empty(),
             in_flight: InFlight::default(),
             poisoned: OnceLock::new(),
         }
@@ -56,7 +62,29 @@ impl ShardView {
     }
 
     pub fn visible(&self) -> CommitTs {
-        CommitTs(self.visible.load(Ordering::Acquire))
+        let mark = self.visible.load(Ordering::SeqCst);
+        if mark & AT_GATE == 0 { CommitTs(mark) } else { self.visible_at_gate(mark) }
+    }
+
+    #[cold]
+    fn visible_at_gate(&self, mut mark: u64) -> CommitTs {
+        while mark & AT_GATE != 0 {
+            let gate = self.gate.load();
+            let now = self.visible.load(Ordering::SeqCst);
+            if now == mark {
+                // The mark never comes back to a value it had, so that this is the gate it speaks of.
+                let open = gate.as_ref().filter(|gate| gate.is_open());
+                return open.map_or(CommitTs(mark & !AT_GATE), |gate| gate.commit());
+            }
+            mark = now;
+        }
+        CommitTs(mark)
+    }
+
+    /// Called by the shard alone: its next commit is visible once `gate` is open.
+    pub fn stand_at(&self, gate: &Arc<Gate>) {
+        self.gate.store(Some(Arc::clone(gate)));
+        self.visible.fetch_or(AT_GATE, Ordering::SeqCst);
     }
 
     /// Whether a view at `at` may be read now.
@@ -71,7 +99,10 @@ impl ShardView {
 
     /// Called by the shard alone, with ever larger numbers.
     pub fn set_visible(&self, at: CommitTs) {
-        self.visible.store(at.0, Ordering::Release);
+        let before = self.visible.swap(at.0, Ordering::SeqCst);
+        if before & AT_GATE != 0 {
+            self.gate.store(None);
+        }
     }
 
     /// Keep the first cause; later ones are its consequences.

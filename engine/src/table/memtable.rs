@@ -87,7 +87,7 @@ impl Memtable {
         self.sealed.load(Ordering::Acquire)
     }
 
-    /// The last version's commit; zero when empty.
+    /// The last commit it stands for; zero when empty.
     pub fn max_ts(&self) -> CommitTs {
         CommitTs(self.max_ts.load(Ordering::Acquire))
     }
@@ -180,6 +180,13 @@ impl MemWriter {
     /// Adds a version, not older than the newest of its key. Of two with one commit, the later one counts.
     pub fn insert(&mut self, keyspace: Keyspace, key: &[u8], version: NewVersion<'_>) {
         self.insert_hashed(self.table.hash(keyspace, key), keyspace, key, version);
+    }
+
+    /// It stands for every commit up to this one, be it that some left no version.
+    pub fn note(&mut self, commit: CommitTs) {
+        if commit > self.table.max_ts() {
+            self.table.max_ts.store(commit.0, Ordering::Release);
+        }
     }
 
     /// The key's hash, having asked for the place of the index where its insertion will begin.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use super::Lookup;
 use super::memtable::Memtable;
+use super::merge::Direction;
+use super::range_cursor::Range;
 use super::source::Source;
 use super::table_set::TableSet;
 use crate::error::Result;
@@ -42,6 +44,27 @@ impl ReadState {
         for table in tables {
             keys.clone().for_each(|(keyspace, key)| table.prefetch_key(keyspace, key));
         }
+    }
+
+    /// Whether a key of `range` has a version, or was deleted, after `since`.
+    pub fn changed_since(&self, range: &Range, since: CommitTs) -> Result<bool> {
+        for source in self.sources(CommitTs::MAX).iter().filter(|source| source.max_ts() > since) {
+            let mut cursor = source.cursor()?;
+            range.start(&mut cursor)?;
+            while let Some((keyspace, key)) = cursor.key()
+                && range.is_before_end(keyspace, key)
+            {
+                // Moves arrive at the newest version.
+                if cursor.commit().is_some_and(|(ts, _)| ts > since) {
+                    return Ok(true);
+                }
+                match range.direction {
+                    Direction::Forward => cursor.next_key()?,
+                    Direction::Reverse => cursor.prev_key()?,
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// The sources that may have a version not after `at`, newest first. A memtable that is written and keeps no

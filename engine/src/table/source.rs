@@ -18,6 +18,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// No version in it is later.
+    pub fn max_ts(&self) -> CommitTs {
+        match self {
+            Source::Memtable(table) => table.max_ts(),
+            Source::Run(run) => run.max_ts(),
+        }
+    }
+
     pub fn cursor(&self) -> Result<Cursor> {
         Ok(match self {
             Source::Memtable(table) => Cursor::Mem(MemCursor::new(Arc::clone(table))?),

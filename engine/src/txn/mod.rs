@@ -1,4 +1,11 @@
 //! The order of commits, and views of it.
 
+pub mod error;
+pub mod fate;
+pub mod key_locks;
 pub mod snapshots;
+pub mod stats;
 pub mod timestamps;
+
+pub use error::TxError;
+pub use key_locks::{TxLife, TxNumber};

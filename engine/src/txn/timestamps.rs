@@ -42,6 +42,13 @@ impl Timestamps {
     }
 }
 
+/// The next number, for a commit that all these shards announce first.
+pub fn draw_over(timestamps: &Timestamps, shards: &[&InFlight]) -> CommitTs {
+    let at_least = CommitTs(timestamps.last.load(Ordering::SeqCst) + 1);
+    shards.iter().for_each(|shard| shard.announce(at_least));
+    CommitTs(timestamps.last.fetch_add(1, Ordering::SeqCst) + 1)
+}
+
 /// One shard's announcement: no commit below this number is under way there.
 pub struct InFlight {
     floor: AtomicU64,

@@ -16,7 +16,7 @@ use super::stage::{LogIdentity, SLOT_BATCH_AT, begin_slot};
 use crate::error::Error;
 use crate::format::batch::{BATCH_HEADER_LEN, BatchHeader, batch_len};
 use crate::format::frame::{self, FRAME_HEADER_LEN, frame_len};
-use crate::ids::{Life, Lsn};
+use crate::ids::{CommitTs, Life, Lsn};
 use crate::runtime::buffer::Backing;
 use crate::runtime::{AlignedBuf, File, IoBuf, SlotBuf};
 
@@ -125,6 +125,8 @@ pub struct Log {
     no_spare: Option<Error>,
     /// A spare must hold at least this many bytes of batches.
     spare_bytes_wanted: u64,
+    /// What the owner said last to be settled for good.
+    settled: CommitTs,
 }
 
 impl Log {
@@ -148,7 +150,13 @@ impl Log {
             write_due_ns: None,
             no_spare: None,
             spare_bytes_wanted: 0,
+            settled: CommitTs::ZERO,
         }
+    }
+
+    /// The fate of all commits of this log up to `commit` is known: they happened. Batches that leave from now on say so.
+    pub fn settle(&mut self, commit: CommitTs) {
+        self.settled = commit;
     }
 
     pub fn identity(&self) -> LogIdentity {
@@ -197,12 +205,17 @@ impl Log {
         Ok(Appended { end, staged: true })
     }
 
-    /// Whether a record of `payload_len` bytes, far fewer than a slot has, would be taken now.
+    /// Whether a record of `payload_len` bytes would be taken now.
     pub fn can_append(&mut self, payload_len: usize, room: Room) -> Result<(), Refused> {
         let len = frame_len(payload_len);
         self.check_room(len, room)?;
-        let fits = self.building.as_ref().is_some_and(|b| b.used + len <= b.slot.len() - SLOT_BATCH_AT);
-        if fits || !self.free.is_empty() { Ok(()) } else { Err(Refused::Full) }
+        if self.building.as_ref().is_some_and(|b| b.used + len <= b.slot.len() - SLOT_BATCH_AT) {
+            return Ok(());
+        }
+        let taken = self.free.last().is_some_and(|slot| {
+            BATCH_HEADER_LEN + len <= slot.len() - SLOT_BATCH_AT || self.heap_batches < HEAP_BATCHES_MAX
+        });
+        if taken { Ok(()) } else { Err(Refused::Full) }
     }
 
     fn begin_building(&mut self) {
@@ -240,6 +253,7 @@ impl Log {
             durable: self.marks.durable(),
             payload_len: u32::try_from(payload_len).expect("a record is far smaller than 4 GiB"),
             frames,
+            settled: self.settled,
         }
     }
 
@@ -388,6 +402,7 @@ impl Log {
         };
         let Sealed { mut buf, mut header } = self.sealed.pop_front().expect("the caller saw one");
         header.durable = self.marks.durable();
+        header.settled = self.settled;
         header.encode(&mut buf);
         let segment = roll.as_ref().map_or(&self.segments.active, |roll| &roll.next);
         let (file, offset) = (Arc::clone(&segment.file), segment.file_offset(header.lsn));

@@ -14,8 +14,9 @@ use super::walk::{Apply, Known, LogReport, Piece, Walked, Walker, replay};
 use crate::canary::{Canary, planted};
 use crate::error::{Error, Result};
 use crate::format::batch::{BATCH_HEADER_LEN, BatchHeader, Frames};
+use crate::format::frame::{self, FRAME_HEADER_LEN, frame_len};
 use crate::format::segment::SEGMENT_HEADER_LEN;
-use crate::ids::Lsn;
+use crate::ids::{CommitTs, Life, Lsn};
 use crate::runtime::{AlignedBuf, BLOCK, Executor, File, IoBuf, IoOp};
 
 /// A log that can be appended to.
@@ -34,14 +35,14 @@ pub async fn recover(
     stage: &[u8],
     apply: &mut Apply<'_>,
 ) -> Result<Recovered> {
-    let mut held_back: Option<(Lsn, Vec<u8>)> = None;
+    let mut held_back: Option<(Lsn, Vec<u8>, CommitTs)> = None;
     let apply: &mut Apply<'_> = &mut |frames: Frames<'_>| {
         if !planted(Canary::CutOneRecordEarly) {
             return apply(frames);
         }
         let (lsn, bytes) = frames.whole();
-        let before = held_back.replace((lsn, bytes.to_vec()));
-        before.map_or(Ok(()), |(lsn, bytes)| apply(Frames::of_right_bytes(lsn, &bytes)))
+        let before = held_back.replace((lsn, bytes.to_vec(), frames.settled()));
+        before.map_or(Ok(()), |(lsn, bytes, settled)| apply(Frames::of_right_bytes(lsn, &bytes, settled)))
     };
     let mut repair = Repair { executor, dir, known, report: LogReport::default() };
     let walker = Walker { executor, dir, known };
@@ -76,6 +77,41 @@ pub async fn recover(
     let mut segments = SegmentSet { sealed, active, spare };
     let end = repair.extend_from_stage(&mut segments, end, exact_end, stage, apply).await?;
     Ok(Recovered { segments, end, report: repair.report })
+}
+
+impl Recovered {
+    /// Add one record to a log that was recovered and is not served yet, durably. `life` is later than all in the log.
+    pub async fn append(
+        &mut self,
+        executor: &Rc<dyn Executor>,
+        dir: &SegmentDir,
+        life: Life,
+        settled: CommitTs,
+        record: &[u8],
+    ) -> Result<()> {
+        let len = frame_len(record.len());
+        let header = BatchHeader {
+            db_id: dir.id.db_id,
+            shard: dir.id.shard,
+            life,
+            lsn: self.end,
+            durable: self.end,
+            payload_len: len as u32,
+            frames: 1,
+            settled,
+        };
+        let mut bytes = AlignedBuf::zeroed(header.len());
+        header.encode(&mut bytes);
+        let frame = &mut bytes[BATCH_HEADER_LEN..BATCH_HEADER_LEN + len];
+        frame[FRAME_HEADER_LEN..FRAME_HEADER_LEN + record.len()].copy_from_slice(record);
+        frame::finish(frame, record.len(), self.end.advance(BATCH_HEADER_LEN as u64), life);
+        let known = Known { from: self.end, durable_floor: self.end, life };
+        let repair = Repair { executor, dir, known, report: LogReport::default() };
+        repair.make_room(&mut self.segments, &header).await?;
+        repair.write_batch(&self.segments, &header, bytes).await?;
+        self.end = header.end();
+        Ok(())
+    }
 }
 
 struct Repair<'a> {
@@ -159,29 +195,38 @@ impl Repair<'_> {
             }
             exact_end = Some(staged.exact_end());
             let (header, bytes) = self.rebuild(&staged, end);
-            if header.end() > segments.active.end() {
-                let next = match segments.spare.take() {
-                    Some(spare) if spare.capacity >= header.len() as u64 => spare,
-                    Some(small) => self.dir.make_spare(self.executor, small.sequence + 1, header.len() as u64).await?,
-                    None => {
-                        let sequence = segments.active.sequence + 1;
-                        self.dir.make_spare(self.executor, sequence, header.len() as u64).await?
-                    }
-                };
-                let next = self.begin(next, end).await?;
-                let mut old = std::mem::replace(&mut segments.active, next);
-                old.capacity = end.bytes_since(old.base);
-                segments.sealed.push_back(old);
-            }
-            let (file, offset) = (Arc::clone(&segments.active.file), segments.active.file_offset(end));
+            self.make_room(segments, &header).await?;
             replay(self.dir, &segments.active, &header, &bytes, &mut self.report, apply)?;
-            let buf = IoBuf::heap(bytes, header.len());
-            let done = self.executor.io(&file, IoOp::WriteDurable { offset, buf }).await;
-            done.written().map_err(|e| Error::io_at("write", file.path(), offset, e))?;
+            self.write_batch(segments, &header, bytes).await?;
             self.report.records_from_stage += u64::from(header.frames);
             end = header.end();
         }
         Ok(end)
+    }
+
+    /// Have the active segment be one that has room for a batch at the log's end.
+    async fn make_room(&self, segments: &mut SegmentSet, header: &BatchHeader) -> Result<()> {
+        let (end, len) = (header.lsn, header.len() as u64);
+        if header.end() <= segments.active.end() {
+            return Ok(());
+        }
+        let next = match segments.spare.take() {
+            Some(spare) if spare.capacity >= len => spare,
+            Some(small) => self.dir.make_spare(self.executor, small.sequence + 1, len).await?,
+            None => self.dir.make_spare(self.executor, segments.active.sequence + 1, len).await?,
+        };
+        let next = self.begin(next, end).await?;
+        let mut old = std::mem::replace(&mut segments.active, next);
+        old.capacity = end.bytes_since(old.base);
+        segments.sealed.push_back(old);
+        Ok(())
+    }
+
+    async fn write_batch(&self, segments: &SegmentSet, header: &BatchHeader, bytes: AlignedBuf) -> Result<()> {
+        let (file, offset) = (Arc::clone(&segments.active.file), segments.active.file_offset(header.lsn));
+        let buf = IoBuf::heap(bytes, header.len());
+        let done = self.executor.io(&file, IoOp::WriteDurable { offset, buf }).await;
+        done.written().map(drop).map_err(|e| Error::io_at("write", file.path(), offset, e))
     }
 
     fn rebuild(&self, staged: &StagedBatch, durable: Lsn) -> (BatchHeader, AlignedBuf) {
@@ -193,6 +238,7 @@ impl Repair<'_> {
             durable,
             payload_len: staged.payload.len() as u32,
             frames: staged.frames,
+            settled: CommitTs::ZERO,
         };
         let mut bytes = AlignedBuf::zeroed(header.len());
         header.encode(&mut bytes);

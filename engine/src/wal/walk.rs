@@ -515,7 +515,7 @@ impl Walker<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::ShardId;
+    use crate::ids::{CommitTs, ShardId};
 
     #[test]
     fn the_table_refuses_below_a_durable_mark_and_cuts_above_it() {
@@ -527,6 +527,7 @@ mod tests {
             durable: Lsn(0),
             payload_len: 9,
             frames: 1,
+            settled: CommitTs::ZERO,
         };
         let mark = Behind::DurableMark(Lsn(8192));
         for at in [At::SegmentFull, At::NeverWritten, At::NotABatch] {

@@ -5,7 +5,7 @@ use corering_engine::format::batch::{
 };
 use corering_engine::format::frame;
 use corering_engine::runtime::BLOCK;
-use corering_engine::{Life, Lsn, ShardId};
+use corering_engine::{CommitTs, Life, Lsn, ShardId};
 
 use super::frame::framed;
 use crate::input::Input;
@@ -62,6 +62,7 @@ fn built(input: &[u8], body_is_right: impl Fn(&BatchHeader, &[u8]) -> bool) {
         durable: lsn,
         payload_len: payloads.iter().map(|payload| frame::frame_len(payload.len()) as u32).sum(),
         frames: payloads.len() as u32,
+        settled: CommitTs(u64::from(change)),
     };
     let mut bytes = encode(&header, &payloads);
     assert_eq!(decode_header(&bytes), HeaderAt::Valid(header));

@@ -1,7 +1,9 @@
 //! `format/record.rs`: a record that can be read is, byte for byte, the one that would be written.
 
 use corering_engine::CommitTs;
-use corering_engine::format::record::{BadRecord, OpRef, RecordRef, encode, encoded_len};
+use corering_engine::format::record::{
+    BadRecord, OpRef, RecordKind, RecordRef, VOID_LEN, encode, encode_void, encoded_len,
+};
 
 use crate::{memory, seal};
 
@@ -22,8 +24,10 @@ pub fn planted(input: &[u8]) {
 fn agree(input: &[u8], walk: Walk) {
     let mut bytes = input.to_vec();
     read(&bytes, walk);
-    seal::put(&mut bytes, 0, &[1, 0, 0, 0]);
-    read(&bytes, walk);
+    for start in [[1, 0, 0, 0], [2, 0, 2, 0], [3, 0, 0, 0]] {
+        seal::put(&mut bytes, 0, &start);
+        read(&bytes, walk);
+    }
 }
 
 fn read(bytes: &[u8], walk: Walk) {
@@ -35,7 +39,17 @@ fn read(bytes: &[u8], walk: Walk) {
     let Some(record) = decoded else { return };
     let mut ops = Vec::new();
     walk(&record, &mut |op| ops.push(op)).expect("read before");
-    let mut again = vec![0xff; encoded_len(ops.iter().copied())];
-    encode(&mut again, CommitTs(record.commit_ts.0), ops.iter().copied());
+    let commit = CommitTs(record.commit_ts.0);
+    let shards = match record.kind {
+        RecordKind::Write => Vec::new(),
+        RecordKind::Part(shards) => shards.iter().collect(),
+        RecordKind::Void => {
+            let mut again = vec![0xff; VOID_LEN];
+            encode_void(&mut again, commit);
+            return assert_eq!(again, bytes);
+        }
+    };
+    let mut again = vec![0xff; encoded_len(shards.len(), ops.iter().copied())];
+    encode(&mut again, commit, &shards, ops.iter().copied());
     assert_eq!(again, bytes);
 }

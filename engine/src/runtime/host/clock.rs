@@ -18,4 +18,8 @@ impl Clock for SystemClock {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
     }
+
+    fn pause(&self, time: std::time::Duration) {
+        std::thread::sleep(time);
+    }
 }

@@ -38,6 +38,10 @@ impl Clock for SimClock {
         let state = self.shared.lock();
         (BIRTH_MS + state.now / 1_000_000).saturating_add_signed(state.wall_offset_ms)
     }
+
+    fn pause(&self, _: Duration) {
+        panic!("a task must not block its thread");
+    }
 }
 
 impl Host for SimHost {

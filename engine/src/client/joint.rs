@@ -1,0 +1,148 @@
+//! Steps over several shards: which shards they hold, and what happens when one of those has no room.
+
+use std::sync::Arc;
+
+use super::write::submit;
+use super::{Client, WriteOptions};
+use crate::error::{Error, Result};
+use crate::ids::{CommitTs, ShardId};
+use crate::lock::{Guard, check_name};
+use crate::pending::{Completer, Helper, Pending, pending};
+use crate::shard::joint::{Joint, JointProgram, Reads};
+use crate::shard::tx::check_sizes;
+use crate::shard::{Request, ShardHandle, Tx};
+
+/// Which keys a step over several shards uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Keys<'a> {
+    /// These.
+    Of(&'a [&'a [u8]]),
+    /// Any.
+    All,
+}
+
+impl Client {
+    /// Run `f` in one step with all its reads and writes, whatever shards its keys belong to; all it writes becomes visible at one
+    /// moment, or nothing does. The answer comes when that is durable, and when all it read is. `f` may use the keys given and
+    /// no others, must be quick, must not block, and may be called again if the log had no room for what it wrote.
+    pub fn run_over<T: Send + 'static>(
+        &self,
+        keys: Keys<'_>,
+        guards: Vec<Guard>,
+        options: WriteOptions,
+        f: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Pending<T> {
+        self.run_over_commit(keys, guards, options, f, |value, _| value)
+    }
+
+    /// As [`Client::run_over`]; `finish` is given the commit too, zero if nothing was written.
+    pub fn run_over_commit<T: Send + 'static, U: Send + 'static>(
+        &self,
+        keys: Keys<'_>,
+        guards: Vec<Guard>,
+        options: WriteOptions,
+        f: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        finish: impl FnOnce(T, CommitTs) -> U + Send + 'static,
+    ) -> Pending<U> {
+        let places = match self.check_open().and_then(|()| self.places(keys)) {
+            Ok(places) => places,
+            Err(error) => return Pending::ready(Err(error)),
+        };
+        let guards = match self.guards_at(guards) {
+            Ok(guards) => guards,
+            Err(error) => return Pending::ready(Err(error)),
+        };
+        let (completer, answer) = self.joint_pending(&places);
+        let program = Box::new(Steps { f, finish, value: None, completer });
+        let level = self.level_of(options.durability);
+        self.attempt(Joint { places, guards, program, level, reads: Reads::Latest, ends: None });
+        answer
+    }
+
+    /// The shards of `keys`, ascending.
+    pub(super) fn places(&self, keys: Keys<'_>) -> Result<Vec<ShardId>> {
+        match keys {
+            Keys::All => Ok((0..self.shard_count()).map(ShardId).collect()),
+            Keys::Of([]) => Err(Error::invalid("a step names no key")),
+            Keys::Of(keys) => {
+                keys.iter().try_for_each(|key| check_sizes(key, 0))?;
+                let mut places: Vec<ShardId> = keys.iter().map(|key| self.shard_of(key)).collect();
+                places.sort_unstable();
+                places.dedup();
+                Ok(places)
+            }
+        }
+    }
+
+    pub(super) fn guards_at(&self, guards: Vec<Guard>) -> Result<Vec<(ShardId, Guard)>> {
+        guards.iter().try_for_each(|guard| check_name(&guard.name))?;
+        Ok(guards.into_iter().map(|guard| (self.shard_of_lock(&guard.name), guard)).collect())
+    }
+
+    /// An answer that the calling thread may bring nearer by flushing what it waits for.
+    pub(super) fn joint_pending<T>(&self, places: &[ShardId]) -> (Completer<T>, Pending<T>) {
+        let shards = places.iter().map(|place| Arc::clone(&self.shared.shards[place.index()])).collect();
+        pending(Some(Arc::new(Shards(shards)) as Arc<dyn Helper>))
+    }
+
+    /// Take the step's shards together, in their order, and execute it. No thread waits for a shard while it holds a higher one.
+    pub(super) fn attempt(&self, joint: Joint) {
+        let held = joint.shards();
+        let shards: Vec<&Arc<ShardHandle>> = held.iter().map(|shard| &self.shared.shards[shard.index()]).collect();
+        let Err((joint, shard)) = joint.attempt(&shards) else { return };
+        // The shard waits for room; come back behind what it has taken before.
+        let (completer, answer) = pending(None::<Arc<dyn Helper>>);
+        submit(&self.shared.shards[shard.index()], Request::Fence { reply: completer });
+        let client = self.clone();
+        answer.on_ready(move |done| match done {
+            Ok(()) => {
+                client.attempt(joint);
+                // Whoever waits for it has looked for something to flush before.
+                held.iter().for_each(|shard| client.shared.shards[shard.index()].kick());
+            }
+            Err(error) => joint.program.done(Err(error)),
+        });
+    }
+}
+
+/// The shards that a commit waits for.
+struct Shards(Vec<Arc<ShardHandle>>);
+
+impl Helper for Shards {
+    /// Each log is written by its own core, but for the last, which this thread writes itself meanwhile.
+    fn help(&self, ready: &dyn Fn() -> bool) {
+        let Some((last, others)) = self.0.split_last() else { return };
+        others.iter().for_each(|shard| shard.kick());
+        last.help(ready);
+    }
+
+    fn kick(&self) {
+        self.0.iter().for_each(|shard| shard.kick());
+    }
+}
+
+/// A closure as the program of a step.
+struct Steps<F, G, T, U> {
+    f: F,
+    finish: G,
+    value: Option<T>,
+    completer: Completer<U>,
+}
+
+impl<F, G, T, U> JointProgram for Steps<F, G, T, U>
+where
+    F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    G: FnOnce(T, CommitTs) -> U + Send + 'static,
+    T: Send + 'static,
+    U: Send + 'static,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<()> {
+        self.value = Some((self.f)(tx)?);
+        Ok(())
+    }
+
+    fn done(self: Box<Self>, result: Result<CommitTs>) {
+        let Steps { finish, value, completer, .. } = *self;
+        completer.complete(result.map(|commit| finish(value.expect("it ran"), commit)));
+    }
+}

@@ -1,0 +1,571 @@
+//! Transactions over any keys, all or nothing (docs/transactions.md).
+//!
+//! Guards: what it reads is one state of the database, with all that was acknowledged before and nothing that a crash could take back;
+//! what it writes stays here until the commit, which takes effect only if what it read still holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::commit::{Attempted, Check};
+use super::write::submit;
+use super::{Client, ScanRange, Snapshot, WriteOptions};
+use crate::error::{Error, Result};
+use crate::ids::{CommitTs, Expiry, Keyspace, Kind, ShardId};
+use crate::lock::Guard;
+use crate::options::{BATCH_BYTES_MAX, Durability};
+use crate::pending::{Helper, Pending, pending};
+use crate::shard::Request;
+use crate::shard::tx::{TxWrite, check_sizes};
+use crate::table::range_cursor::Range;
+use crate::txn::{TxError, TxLife, TxNumber};
+use crate::value::{Condition, Entry, Value};
+
+/// Keys and ranges that a transaction may have read, so that its commit is quick.
+const READS_MAX: usize = 1 << 20;
+
+/// Which transactions it must look as if it had run alone among.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Isolation {
+    /// All, in an order that agrees with real time.
+    #[default]
+    StrictSerializable,
+    /// It reads one state, and nobody else wrote the keys that it writes since; two that read each other's keys may both commit.
+    Snapshot,
+}
+
+/// How a transaction is begun.
+#[derive(Clone, Debug)]
+pub struct TransactionOptions {
+    pub isolation: Isolation,
+    /// `None`: the engine's. Over several shards a commit is always durable when it is answered.
+    pub durability: Option<Durability>,
+    /// Writes are refused; it never waits and never aborts.
+    pub read_only: bool,
+    /// It is ended when it was open for so long.
+    pub timeout: Duration,
+    /// How long its fate can be asked after it committed; zero: not at all, which saves a write.
+    pub remember: Duration,
+    /// The age of a transaction that is run again: the older one wins.
+    pub again: Option<TxNumber>,
+}
+
+impl Default for TransactionOptions {
+    fn default() -> TransactionOptions {
+        TransactionOptions {
+            isolation: Isolation::StrictSerializable,
+            durability: None,
+            read_only: false,
+            timeout: Duration::from_secs(60),
+            remember: Duration::from_secs(600),
+            again: None,
+        }
+    }
+}
+
+/// Names a transaction for ever.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TransactionId(pub u128);
+
+impl std::fmt::Display for TransactionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// A place in a transaction to go back to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Savepoint(pub u64);
+
+/// How much of what a transaction may have it has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Usage {
+    pub write_bytes: u64,
+    pub write_bytes_max: u64,
+    pub reads: u64,
+    pub reads_max: u64,
+    pub age_ms: u64,
+    pub age_ms_max: u64,
+}
+
+pub(super) type Key = (Keyspace, Vec<u8>);
+
+/// See the module. Dropping it rolls it back.
+pub struct Transaction {
+    client: Client,
+    id: TransactionId,
+    life: Arc<TxLife>,
+    options: TransactionOptions,
+    begun_ms: u64,
+    /// Taken at the first read.
+    view: Option<Arc<Snapshot>>,
+    /// The version of each key read; none: it had no value.
+    reads: BTreeMap<Key, Option<CommitTs>>,
+    scans: Vec<Range>,
+    /// When the first value that a scan saw expires.
+    expires: Expiry,
+    writes: BTreeMap<Key, TxWrite>,
+    write_bytes: usize,
+    /// What each write replaced, to go back to savepoints.
+    undo: Vec<(Key, Option<TxWrite>)>,
+    savepoints: Vec<(Savepoint, usize)>,
+    next_savepoint: u64,
+    guards: Vec<Guard>,
+    /// Keys that are kept until the end, and their shards.
+    kept: BTreeSet<Key>,
+    kept_at: BTreeSet<ShardId>,
+    ended: Option<&'static str>,
+}
+
+impl Client {
+    pub fn begin(&self, options: TransactionOptions) -> Result<Transaction> {
+        self.check_open()?;
+        if options.timeout.is_zero() {
+            return Err(Error::invalid("a transaction's timeout is at least 1 ms"));
+        }
+        let random = &self.shared.random;
+        let id = TransactionId(u128::from(random()) << 64 | u128::from(random()));
+        let begun_ms = self.now_ms();
+        let deadline_ms = begun_ms.saturating_add(options.timeout.as_millis().try_into().unwrap_or(u64::MAX));
+        let life = self.shared.transactions.begin(options.again, begun_ms, deadline_ms);
+        Ok(Transaction {
+            client: self.clone(),
+            id,
+            life,
+            options,
+            begun_ms,
+            view: None,
+            reads: BTreeMap::new(),
+            scans: Vec::new(),
+            expires: Expiry::NEVER,
+            writes: BTreeMap::new(),
+            write_bytes: 0,
+            undo: Vec::new(),
+            savepoints: Vec::new(),
+            next_savepoint: 1,
+            guards: Vec::new(),
+            kept: BTreeSet::new(),
+            kept_at: BTreeSet::new(),
+            ended: None,
+        })
+    }
+}
+
+impl Transaction {
+    pub fn id(&self) -> TransactionId {
+        self.id
+    }
+
+    /// What to give to the transaction that runs the same again.
+    pub fn number(&self) -> TxNumber {
+        self.life.number
+    }
+
+    /// The value of `key`, own writes included.
+    pub fn get(&mut self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Value>> {
+        self.check()?;
+        if let Some(own) = self.own(keyspace, key) {
+            return Ok(own);
+        }
+        if self.kept.contains(&(keyspace, key.to_vec())) {
+            return self.get_latest(keyspace, key);
+        }
+        let view = self.view();
+        let found = self.client.get_at(&view, keyspace, key)?;
+        self.note_read(keyspace, key, &found)?;
+        Ok(found)
+    }
+
+    /// As [`Transaction::get`], and keeps the key: no other transaction changes or keeps it before this one has ended. Waits for an
+    /// older transaction that keeps it; blocks.
+    pub fn get_for_update(&mut self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Value>> {
+        self.keep(keyspace, key)?.wait()?;
+        self.get_kept(keyspace, key)
+    }
+
+    /// As [`Transaction::get_for_update`], for tasks.
+    pub async fn get_for_update_async(&mut self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Value>> {
+        self.keep(keyspace, key)?.await?;
+        self.get_kept(keyspace, key)
+    }
+
+    /// Ask for a key; once that is answered, [`Transaction::get_kept`] gives its value.
+    pub fn keep(&mut self, keyspace: Keyspace, key: &[u8]) -> Result<Pending<()>> {
+        self.check_writable()?;
+        check_sizes(key, 0)?;
+        let handle = self.client.handle_of(key);
+        self.kept_at.insert(handle.view.id);
+        let (reply, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
+        submit(handle, Request::KeepKey { keyspace, key: key.into(), life: Arc::clone(&self.life), reply });
+        if !answer.is_ready() {
+            self.client.shared.transactions.waits();
+        }
+        Ok(answer)
+    }
+
+    /// The value of a key that is kept.
+    pub fn get_kept(&mut self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Value>> {
+        self.check()?;
+        self.kept.insert((keyspace, key.to_vec()));
+        if let Some(own) = self.own(keyspace, key) {
+            return Ok(own);
+        }
+        self.get_latest(keyspace, key)
+    }
+
+    fn get_latest(&mut self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Value>> {
+        let found = self.client.get(keyspace, key)?;
+        self.note_read(keyspace, key, &found)?;
+        Ok(found)
+    }
+
+    /// Up to `limit` entries of `range` in its order, own writes included; fewer only at its end. Blocks until memory is in order, the
+    /// first time in a database's life.
+    pub fn scan(&mut self, range: ScanRange, limit: usize) -> Result<Vec<Entry>> {
+        self.check()?;
+        self.client.keep_order()?;
+        self.scan_in_order(range, limit)
+    }
+
+    /// As [`Transaction::scan`], for tasks.
+    pub async fn scan_async(&mut self, range: ScanRange, limit: usize) -> Result<Vec<Entry>> {
+        self.check()?;
+        for wait in self.client.order_waits() {
+            wait.await?;
+        }
+        self.scan_in_order(range, limit)
+    }
+
+    fn scan_in_order(&mut self, range: ScanRange, limit: usize) -> Result<Vec<Entry>> {
+        let view = self.view();
+        let mut stored = self.client.scan_of(&view, range.clone())?;
+        let mut next = stored.next().transpose()?;
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut consumed: Range = range.into();
+        let own = own_in(&self.writes, &consumed);
+        let mut own = own.into_iter().peekable();
+        let forward = consumed.direction == crate::table::merge::Direction::Forward;
+        let before = |a: &[u8], b: &[u8]| if forward { a < b } else { a > b };
+        while entries.len() < limit {
+            let (own_key, stored_key) =
+                (own.peek().map(|(key, _)| &key[..]), next.as_ref().map(|entry| &entry.key[..]));
+            let take_own = match (own_key, stored_key) {
+                (None, None) => break,
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (Some(own), Some(stored)) => !before(stored, own),
+            };
+            if take_own {
+                let (key, value) = own.next().expect("peeked");
+                if next.as_ref().is_some_and(|entry| entry.key == key) {
+                    next = stored.next().transpose()?;
+                }
+                entries.extend(value.map(|value| Entry { key, value }));
+                continue;
+            }
+            let entry = next.take().expect("seen above");
+            next = stored.next().transpose()?;
+            if let Some(at) = entry.value.expiry.unix_ms() {
+                let first = self.expires.unix_ms().map_or(at, |first| first.min(at));
+                self.expires = Expiry::at_ms(first);
+            }
+            entries.push(entry);
+        }
+        if entries.len() == limit
+            && let Some(last) = entries.last()
+        {
+            // What lies behind was not looked at.
+            let end = Bound::Included(last.key.clone());
+            if forward { consumed.upper = end } else { consumed.lower = end }
+        }
+        if !self.options.read_only {
+            self.check_reads()?;
+            self.scans.push(consumed);
+        }
+        Ok(entries)
+    }
+
+    pub fn put(&mut self, keyspace: Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
+        self.put_full(keyspace, key, value, Kind::BYTES, Expiry::NEVER)
+    }
+
+    pub fn put_full(&mut self, keyspace: Keyspace, key: &[u8], value: &[u8], kind: Kind, expiry: Expiry) -> Result<()> {
+        self.check_writable()?;
+        check_sizes(key, value.len())?;
+        self.write(keyspace, key, TxWrite::Put { value: value.to_vec(), kind, expiry })
+    }
+
+    pub fn delete(&mut self, keyspace: Keyspace, key: &[u8]) -> Result<()> {
+        self.check_writable()?;
+        check_sizes(key, 0)?;
+        self.write(keyspace, key, TxWrite::Delete)
+    }
+
+    /// Put if the present value meets the condition, which is then part of what must still hold at the commit. Says whether it did.
+    pub fn put_if(&mut self, keyspace: Keyspace, key: &[u8], value: &[u8], condition: &Condition) -> Result<bool> {
+        self.check_writable()?;
+        check_sizes(key, value.len())?;
+        let current = match condition {
+            Condition::Always => None,
+            _ => self.get(keyspace, key)?,
+        };
+        let holds = condition.holds(current.as_ref().map(|value| (&value.bytes[..], value.version)));
+        if holds {
+            self.put(keyspace, key, value)?;
+        }
+        Ok(holds)
+    }
+
+    /// The commit takes effect only if this token holds its lock at that moment.
+    pub fn guard(&mut self, guard: Guard) -> Result<()> {
+        self.check()?;
+        crate::lock::check_name(&guard.name)?;
+        self.guards.push(guard);
+        Ok(())
+    }
+
+    /// A place to go back to.
+    pub fn savepoint(&mut self) -> Result<Savepoint> {
+        self.check()?;
+        let savepoint = Savepoint(self.next_savepoint);
+        self.next_savepoint += 1;
+        self.savepoints.push((savepoint, self.undo.len()));
+        Ok(savepoint)
+    }
+
+    /// Forget the writes since the savepoint, and the savepoints since; it stays. What was read stays read.
+    pub fn rollback_to(&mut self, savepoint: Savepoint) -> Result<()> {
+        self.check()?;
+        let at = self.savepoint_at(savepoint)?;
+        self.savepoints.truncate(at + 1);
+        let keep = self.savepoints[at].1;
+        while self.undo.len() > keep {
+            let Some((key, before)) = self.undo.pop() else { break };
+            let now = match before {
+                Some(before) => {
+                    self.write_bytes += before.bytes(&key.1);
+                    self.writes.insert(key.clone(), before)
+                }
+                None => self.writes.remove(&key),
+            };
+            self.write_bytes -= now.map_or(0, |now| now.bytes(&key.1));
+        }
+        Ok(())
+    }
+
+    /// Forget a savepoint, and those since; the writes stay.
+    pub fn release(&mut self, savepoint: Savepoint) -> Result<()> {
+        self.check()?;
+        let at = self.savepoint_at(savepoint)?;
+        self.savepoints.truncate(at);
+        Ok(())
+    }
+
+    fn savepoint_at(&self, savepoint: Savepoint) -> Result<usize> {
+        let at = self.savepoints.iter().position(|(own, _)| *own == savepoint);
+        at.ok_or(Error::Tx(TxError::NoSavepoint { number: savepoint.0 }))
+    }
+
+    pub fn usage(&self) -> Usage {
+        Usage {
+            write_bytes: self.write_bytes as u64,
+            write_bytes_max: BATCH_BYTES_MAX as u64,
+            reads: (self.reads.len() + self.scans.len()) as u64,
+            reads_max: READS_MAX as u64,
+            age_ms: self.age_ms(),
+            age_ms_max: self.options.timeout.as_millis() as u64,
+        }
+    }
+
+    /// Ends it. Answered with the commit (zero if it wrote nothing) once it is durable and visible everywhere; with a refusal if it did not
+    /// happen; with an error that [`Error::may_have_committed`] if nobody knows before the next opening.
+    pub fn commit(&mut self) -> Pending<CommitTs> {
+        if let Err(error) = self.check() {
+            return Pending::ready(Err(error));
+        }
+        self.ended = Some("it was committed");
+        if self.writes.is_empty() && self.kept.is_empty() && self.guards.is_empty() {
+            // It saw one state; nothing can have changed that.
+            self.client.shared.transactions.ended(self.life.number, Ok(()));
+            self.let_go();
+            return Pending::ready(Ok(CommitTs::ZERO));
+        }
+        let guards = std::mem::take(&mut self.guards);
+        let mut writes = std::mem::take(&mut self.writes);
+        if !writes.is_empty() && !self.options.remember.is_zero() {
+            self.client.remember(self.id, self.options.remember, &mut writes);
+        }
+        let attempted = Attempted {
+            check: Check {
+                isolation: self.options.isolation,
+                view: self.view.take(),
+                reads: std::mem::take(&mut self.reads),
+                scans: std::mem::take(&mut self.scans),
+                expires: self.expires,
+                kept: std::mem::take(&mut self.kept),
+                life: Arc::clone(&self.life),
+            },
+            writes,
+            places: std::mem::take(&mut self.kept_at),
+        };
+        self.client.commit(
+            attempted,
+            guards,
+            WriteOptions { durability: self.options.durability, ..Default::default() },
+        )
+    }
+
+    /// Ends it; nothing was done.
+    pub fn rollback(&mut self) -> Result<()> {
+        if let Some(how) = self.ended {
+            return Err(Error::Tx(TxError::Ended { how }));
+        }
+        self.end("it was rolled back");
+        self.client.shared.transactions.rolled_back(self.life.number);
+        Ok(())
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    // -- within
+
+    fn end(&mut self, how: &'static str) {
+        self.ended = Some(how);
+        self.view = None;
+        self.reads.clear();
+        self.writes.clear();
+        self.undo.clear();
+        self.let_go();
+    }
+
+    /// Keys that were kept are free.
+    fn let_go(&mut self) {
+        for shard in std::mem::take(&mut self.kept_at) {
+            let handle = &self.client.shared.shards[shard.index()];
+            let mut request = Request::EndKeys { number: self.life.number };
+            // The inbox may be full; it cannot stay so, because whoever runs the shard empties it.
+            while !handle.is_closed() {
+                match handle.submit(request) {
+                    Ok(()) => break,
+                    Err(back) => {
+                        request = back;
+                        handle.drain_inbox(1);
+                    }
+                }
+            }
+        }
+    }
+
+    fn age_ms(&self) -> u64 {
+        self.client.now_ms().saturating_sub(self.begun_ms)
+    }
+
+    fn check(&mut self) -> Result<()> {
+        self.client.check_open()?;
+        if let Some(how) = self.ended {
+            return Err(Error::Tx(TxError::Ended { how }));
+        }
+        let (age_ms, max_ms) = (self.age_ms(), self.options.timeout.as_millis() as u64);
+        let refusal = if self.life.is_wounded() {
+            TxError::Wounded
+        } else if age_ms > max_ms {
+            TxError::TooOld { age_ms, max_ms }
+        } else {
+            return Ok(());
+        };
+        self.end(if refusal == TxError::Wounded { "an older one needed its keys" } else { "it was open for too long" });
+        let error = Error::Tx(refusal);
+        self.client.shared.transactions.ended(self.life.number, Err(&error));
+        Err(error)
+    }
+
+    fn check_writable(&mut self) -> Result<()> {
+        self.check()?;
+        if self.options.read_only { Err(Error::Tx(TxError::ReadOnly)) } else { Ok(()) }
+    }
+
+    fn check_reads(&self) -> Result<()> {
+        let used = self.reads.len() + self.scans.len();
+        if used < READS_MAX {
+            return Ok(());
+        }
+        Err(Error::Tx(TxError::TooLarge { what: "reads", used: used as u64 + 1, max: READS_MAX as u64 }))
+    }
+
+    fn view(&mut self) -> Arc<Snapshot> {
+        Arc::clone(self.view.get_or_insert_with(|| Arc::new(self.client.visible_view())))
+    }
+
+    fn note_read(&mut self, keyspace: Keyspace, key: &[u8], found: &Option<Value>) -> Result<()> {
+        if self.options.read_only {
+            return Ok(());
+        }
+        self.check_reads()?;
+        self.reads.insert((keyspace, key.to_vec()), found.as_ref().map(|value| value.version));
+        Ok(())
+    }
+
+    /// What this transaction wrote to a key, if it did.
+    fn own(&self, keyspace: Keyspace, key: &[u8]) -> Option<Option<Value>> {
+        if self.writes.is_empty() {
+            return None;
+        }
+        self.writes.get(&(keyspace, key.to_vec())).map(TxWrite::to_value)
+    }
+
+    fn write(&mut self, keyspace: Keyspace, key: &[u8], write: TxWrite) -> Result<()> {
+        let full = (keyspace, key.to_vec());
+        let before = self.writes.get(&full).map_or(0, |before| before.bytes(key));
+        let used = self.write_bytes - before + write.bytes(key);
+        if used > BATCH_BYTES_MAX {
+            return Err(Error::Tx(TxError::TooLarge {
+                what: "bytes of writes",
+                used: used as u64,
+                max: BATCH_BYTES_MAX as u64,
+            }));
+        }
+        self.write_bytes = used;
+        let before = self.writes.insert(full.clone(), write);
+        if !self.savepoints.is_empty() {
+            self.undo.push((full, before));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let _ = self.rollback();
+    }
+}
+
+/// A transaction's own writes of a range, in its direction.
+fn own_in(writes: &BTreeMap<Key, TxWrite>, range: &Range) -> Vec<(Vec<u8>, Option<Value>)> {
+    let first: Key = match &range.lower {
+        Bound::Included(key) | Bound::Excluded(key) => (range.keyspace, key.clone()),
+        Bound::Unbounded => (range.keyspace, Vec::new()),
+    };
+    let inside = |key: &[u8]| {
+        (match &range.lower {
+            Bound::Excluded(lower) => key > &lower[..],
+            Bound::Included(_) | Bound::Unbounded => true,
+        }) && match &range.upper {
+            Bound::Included(upper) => key <= &upper[..],
+            Bound::Excluded(upper) => key < &upper[..],
+            Bound::Unbounded => true,
+        }
+    };
+    let mut own: Vec<(Vec<u8>, Option<Value>)> = writes
+        .range(first..)
+        .take_while(|((keyspace, _), _)| *keyspace == range.keyspace)
+        .filter(|((_, key), _)| inside(key))
+        .map(|((_, key), write)| (key.clone(), write.to_value()))
+        .collect();
+    if range.direction == crate::table::merge::Direction::Reverse {
+        own.reverse();
+    }
+    own
+}

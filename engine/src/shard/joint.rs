@@ -1,0 +1,269 @@
+//! One atomic step over several shards: reads, checks and writes, all at one moment (docs/transactions.md).
+//!
+//! Guards: it is executed with all its shards held, so that nothing comes between its reads and its writes; its parts are in all logs or
+//! it did nothing; it becomes visible everywhere at once, and nothing that comes after it on any of its shards before it.
+//! Does not: hold anything across I/O. What it waits for is waited for in each shard's line.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::core::{Need, ShardCore, Stalled, Unwritten};
+use super::gate::Gate;
+use super::handle::ShardHandle;
+use super::request::Reply;
+use super::tx::{Tx, TxPart, TxWrite, ops};
+use crate::error::Result;
+use crate::format::block::Op;
+use crate::format::record;
+use crate::ids::{CommitTs, Keyspace, ShardId};
+use crate::lock::Guard;
+use crate::options::Durability;
+use crate::txn::TxNumber;
+use crate::txn::timestamps::draw_over;
+use crate::wal::Room;
+
+/// What a step does.
+pub trait JointProgram: Send {
+    /// Reads and writes. Run again, from the start, if the log had no room for what it wrote.
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<()>;
+    /// Called once: what it wrote is durable and visible, or what it read is; or nothing was done.
+    fn done(self: Box<Self>, result: Result<CommitTs>);
+}
+
+/// See the module.
+pub struct Joint {
+    /// Whose keys the program may use, ascending.
+    pub places: Vec<ShardId>,
+    /// What must hold, and where its lock lies.
+    pub guards: Vec<(ShardId, Guard)>,
+    pub program: Box<dyn JointProgram>,
+    /// Counts if one shard alone has something to write; a commit over several is always durable.
+    pub level: Durability,
+    /// The program rests on nothing that is not visible yet.
+    pub reads: Reads,
+    /// The transaction whose key locks end with it.
+    pub ends: Option<TxNumber>,
+}
+
+/// What a program may have seen of shards to which it writes nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reads {
+    /// Their latest state, durable or not: it must not outlive what it saw.
+    Latest,
+    /// Only what is visible, or nothing.
+    Visible,
+}
+
+type Writes = BTreeMap<(Keyspace, Vec<u8>), TxWrite>;
+
+impl Joint {
+    /// All shards that must be held, ascending.
+    pub fn shards(&self) -> Vec<ShardId> {
+        let mut shards: Vec<ShardId> = self.guards.iter().map(|(shard, _)| *shard).collect();
+        shards.extend(&self.places);
+        shards.sort_unstable();
+        shards.dedup();
+        shards
+    }
+
+    /// Execute it. Gives it back with the shard that has no room for it now; asked for something that comes behind that, the shard
+    /// answers when it may have.
+    pub fn attempt(self, shards: &[&Arc<ShardHandle>]) -> std::result::Result<(), (Joint, ShardId)> {
+        let mut refused = None;
+        let outcome = ShardHandle::with_cores(shards, |cores| {
+            let mut step = JointStep { shards, cores, joint: self };
+            match step.execute() {
+                Ok(()) => Ok(()),
+                Err(Unwritten::Later(shard)) => Err((step.joint, shard)),
+                Err(Unwritten::Never(error)) => {
+                    refused = Some((step.joint.program, error));
+                    Ok(())
+                }
+            }
+        });
+        // Told once the shards are free.
+        if let Some((program, error)) = refused {
+            program.done(Err(error));
+        }
+        outcome
+    }
+}
+
+/// A step that does nothing.
+struct Spent;
+
+impl JointProgram for Spent {
+    fn run(&mut self, _: &mut Tx<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn done(self: Box<Self>, _: Result<CommitTs>) {}
+}
+
+struct JointStep<'a, 'c> {
+    shards: &'a [&'a Arc<ShardHandle>],
+    cores: &'a mut [&'c mut ShardCore],
+    joint: Joint,
+}
+
+/// One shard's share of the writes.
+struct Share {
+    at: usize,
+    writes: Writes,
+    room: Room,
+    len: usize,
+}
+
+impl JointStep<'_, '_> {
+    fn execute(&mut self) -> std::result::Result<(), Unwritten> {
+        for core in self.cores.iter_mut() {
+            if let Some(error) = core.refusal() {
+                return Err(Unwritten::Never(error));
+            }
+            if !core.accepts() {
+                return Err(Unwritten::Later(core.view.id));
+            }
+        }
+        for (shard, guard) in &self.joint.guards {
+            self.cores[self.place(*shard)].check_guard(guard).map_err(Unwritten::Never)?;
+        }
+        let (ran, writes) = self.run();
+        if writes.is_empty() {
+            self.end_transaction();
+            self.answer_in_line(ran);
+            return Ok(());
+        }
+        let shares = self.share(writes);
+        self.check_room(&shares)?;
+        self.commit(shares);
+        self.end_transaction();
+        Ok(())
+    }
+
+    fn place(&self, shard: ShardId) -> usize {
+        self.cores
+            .binary_search_by_key(&shard, |core| core.view.id)
+            .expect("the shards of a step are those that are held")
+    }
+
+    fn run(&mut self) -> (Result<()>, Writes) {
+        let states: Vec<_> = self.cores.iter().map(|core| core.view.latest().0).collect();
+        let held = self.cores.iter().zip(&states);
+        let parts: Vec<TxPart<'_>> =
+            held.map(|(core, state)| TxPart { shard: core.view.id, state, locks: core.key_locks() }).collect();
+        let now_ms = self.cores[0].clock.wall_ms();
+        let mut tx = Tx::new(&parts, self.cores[0].ring(), now_ms);
+        let ran = self.joint.program.run(&mut tx);
+        let writes = if ran.is_ok() { std::mem::take(&mut tx.writes) } else { Writes::new() };
+        (ran, writes)
+    }
+
+    fn end_transaction(&mut self) {
+        if let Some(number) = self.joint.ends {
+            self.cores.iter_mut().for_each(|core| core.end_key_locks(number));
+        }
+    }
+
+    /// Nothing was written: the answer comes once all that may have been read is visible.
+    fn answer_in_line(&mut self, ran: Result<()>) {
+        let program = std::mem::replace(&mut self.joint.program, Box::new(Spent));
+        let left = Arc::new((AtomicUsize::new(self.cores.len()), Mutex::new((Some(program), ran))));
+        for core in self.cores.iter_mut() {
+            let left = Arc::clone(&left);
+            let come: Reply = Box::new(move |done| {
+                let (missing, state) = &*left;
+                let mut state = state.lock();
+                if let Err(error) = done {
+                    state.1 = Err(error);
+                }
+                if missing.fetch_sub(1, Ordering::SeqCst) > 1 {
+                    return;
+                }
+                let (program, ran) = (state.0.take(), std::mem::replace(&mut state.1, Ok(())));
+                drop(state);
+                if let Some(program) = program {
+                    program.done(ran.map(|()| CommitTs::ZERO));
+                }
+            });
+            core.wait(Need::Nothing, None, come);
+        }
+    }
+
+    /// What each shard has to log.
+    fn share(&self, writes: Writes) -> Vec<Share> {
+        let mut of_shard: Vec<Writes> = self.cores.iter().map(|_| Writes::new()).collect();
+        let ring = self.cores[0].ring();
+        for (key, write) in writes {
+            of_shard[self.place(ring.owner_of_key(&key.1))].insert(key, write);
+        }
+        let rests_on = |at: usize| {
+            self.joint.reads == Reads::Latest
+                && self.joint.places.binary_search(&self.cores[at].view.id).is_ok()
+                && self.cores[at].has_unseen()
+        };
+        let mut shares: Vec<Share> = of_shard
+            .into_iter()
+            .enumerate()
+            .filter(|(at, writes)| !writes.is_empty() || rests_on(*at))
+            .map(|(at, writes)| {
+                let frees = ops(&writes).all(|op| matches!(op.change, Op::Delete));
+                Share { at, writes, room: if frees { Room::Reserve } else { Room::Ordinary }, len: 0 }
+            })
+            .collect();
+        let named = if shares.len() > 1 { shares.len() } else { 0 };
+        for share in &mut shares {
+            share.len = record::encoded_len(named, ops(&share.writes));
+        }
+        shares
+    }
+
+    fn check_room(&mut self, shares: &[Share]) -> std::result::Result<(), Unwritten> {
+        for share in shares {
+            let core = &mut self.cores[share.at];
+            match core.check_room(share.len, share.room) {
+                Ok(()) => {}
+                Err(Unwritten::Later(shard)) => {
+                    core.stall(Stalled::Room { len: share.len, room: share.room });
+                    return Err(Unwritten::Later(shard));
+                }
+                Err(Unwritten::Never(error)) => {
+                    core.outbox.kick_background = true;
+                    return Err(Unwritten::Never(error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Into the logs, into memory, and in line. There is room for all of it.
+    fn commit(&mut self, shares: Vec<Share>) {
+        let named: Vec<ShardId> = match shares.len() {
+            1 => Vec::new(),
+            _ => shares.iter().map(|share| self.cores[share.at].view.id).collect(),
+        };
+        let level = if named.is_empty() { self.joint.level } else { Durability::Sync };
+        let commit = {
+            let announced: Vec<_> = shares.iter().map(|share| &self.cores[share.at].view.in_flight).collect();
+            draw_over(self.cores[0].timestamps(), &announced)
+        };
+        let mut needs: Vec<(Need, Option<CommitTs>)> = vec![(Need::Nothing, None); self.cores.len()];
+        for share in &shares {
+            let core = &mut self.cores[share.at];
+            let need = core.write_part(commit, &named, ops(&share.writes), level, share.room, share.len);
+            needs[share.at] = (need, Some(commit));
+        }
+        let program = std::mem::replace(&mut self.joint.program, Box::new(Spent));
+        let reply: Reply = Box::new(move |done| program.done(done));
+        if let ([core], [(need, wrote)]) = (&mut *self.cores, &needs[..]) {
+            return core.wait(*need, *wrote, reply);
+        }
+        let gate = Arc::new(Gate::new(commit, self.shards.iter().map(|shard| Arc::clone(shard)).collect(), reply));
+        for (core, (need, wrote)) in self.cores.iter_mut().zip(needs) {
+            core.wait_at(need, wrote, Arc::clone(&gate));
+        }
+        self.cores.iter_mut().for_each(|core| core.pass_gates());
+    }
+}

@@ -1,0 +1,110 @@
+//! Transactions that are open, and what became of the others.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::error::TxError;
+use super::key_locks::{TxLife, TxNumber};
+use crate::error::Error;
+
+/// All transactions of one engine.
+#[derive(Default)]
+pub struct Transactions {
+    open: Mutex<BTreeMap<TxNumber, (Arc<TxLife>, u64)>>,
+    next: AtomicU64,
+    begun: AtomicU64,
+    committed: AtomicU64,
+    rolled_back: AtomicU64,
+    changed: AtomicU64,
+    kept: AtomicU64,
+    wounded: AtomicU64,
+    too_old: AtomicU64,
+    failed: AtomicU64,
+    waits: AtomicU64,
+}
+
+/// Counts since the opening, and what is open now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TxStats {
+    pub begun: u64,
+    pub committed: u64,
+    pub rolled_back: u64,
+    /// Aborted because what they read was changed.
+    pub aborted_changed: u64,
+    /// Aborted because another transaction kept a key that they would write.
+    pub aborted_kept: u64,
+    /// Aborted because an older transaction took a key from them.
+    pub aborted_wounded: u64,
+    /// Aborted because they were open for too long.
+    pub aborted_too_old: u64,
+    /// Ended with any other error.
+    pub failed: u64,
+    /// Waits for a key that another transaction kept.
+    pub waits: u64,
+    pub open: u64,
+    /// Milliseconds that the oldest open one is old.
+    pub oldest_ms: u64,
+}
+
+impl Transactions {
+    /// A transaction begins; `again` has the age of one that has to be run again.
+    pub fn begin(&self, again: Option<TxNumber>, now_ms: u64, deadline_ms: u64) -> Arc<TxLife> {
+        let number = again.unwrap_or_else(|| TxNumber(self.next.fetch_add(1, Ordering::Relaxed)));
+        let life = TxLife::new(number, deadline_ms);
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.open.lock().insert(number, (Arc::clone(&life), now_ms));
+        life
+    }
+
+    /// It ended without being asked to commit.
+    pub fn rolled_back(&self, number: TxNumber) {
+        self.close(number);
+        self.rolled_back.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn ended(&self, number: TxNumber, outcome: Result<(), &Error>) {
+        self.close(number);
+        let count = match outcome {
+            Ok(()) => &self.committed,
+            Err(Error::Tx(TxError::Changed { .. } | TxError::RangeChanged)) => &self.changed,
+            Err(Error::Tx(TxError::Kept { .. })) => &self.kept,
+            Err(Error::Tx(TxError::Wounded)) => &self.wounded,
+            Err(Error::Tx(TxError::TooOld { .. })) => &self.too_old,
+            Err(_) => &self.failed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn close(&self, number: TxNumber) {
+        self.open.lock().remove(&number);
+    }
+
+    pub fn waits(&self) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn stats(&self, now_ms: u64) -> TxStats {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (open, oldest_ms) = {
+            let open = self.open.lock();
+            let oldest = open.values().map(|(_, begun_ms)| now_ms.saturating_sub(*begun_ms)).max();
+            (open.len() as u64, oldest.unwrap_or(0))
+        };
+        TxStats {
+            begun: load(&self.begun),
+            committed: load(&self.committed),
+            rolled_back: load(&self.rolled_back),
+            aborted_changed: load(&self.changed),
+            aborted_kept: load(&self.kept),
+            aborted_wounded: load(&self.wounded),
+            aborted_too_old: load(&self.too_old),
+            failed: load(&self.failed),
+            waits: load(&self.waits),
+            open,
+            oldest_ms,
+        }
+    }
+}
