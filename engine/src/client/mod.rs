@@ -10,7 +10,7 @@ mod write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use lock::{Acquire, LockHandle, NewSession};
+pub use lock::{Acquire, LockCursor, LockFilter, LockHandle, NewSession};
 pub use scan::{Scan, ScanRange, Snapshot};
 pub use write::{PutIf, WriteOptions};
 

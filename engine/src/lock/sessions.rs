@@ -3,12 +3,12 @@
 //! Guards: a session that has ended or run out is never alive again; whoever names a session must know its secret.
 //! Does not: store sessions or end their holds; whoever finds one due does.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use super::table::BySession;
 use super::timers::Timers;
 use super::{LockError, SessionKey, margin_ms};
 use crate::event::Event;
@@ -22,6 +22,8 @@ struct Session {
     ttl_ms: u64,
     label: Vec<u8>,
     deadline_ms: AtomicU64,
+    /// How often it stands in line, anywhere.
+    waits: AtomicU32,
 }
 
 /// A session, to look at.
@@ -47,7 +49,11 @@ type Listener = Box<dyn Fn(&LockLost) + Send + Sync>;
 /// All sessions of an open engine.
 #[derive(Default)]
 pub struct Sessions {
-    all: RwLock<HashMap<SessionId, Arc<Session>>>,
+    all: RwLock<BySession<Arc<Session>>>,
+    /// How many stand in line, anywhere.
+    waits: AtomicUsize,
+    /// Somebody will look at the waits without being told.
+    watched: AtomicBool,
     /// One for each session; moved on when it fires and the session was kept alive meanwhile.
     timers: Mutex<Timers<SessionId>>,
     /// Ended, but not yet everywhere.
@@ -62,9 +68,17 @@ impl Sessions {
     /// A session begins to live, for its whole time.
     pub fn add(&self, key: SessionKey, ttl_ms: u64, label: Vec<u8>, now_ms: u64) {
         let deadline_ms = now_ms.saturating_add(ttl_ms);
-        let session = Session { secret: key.secret, ttl_ms, label, deadline_ms: AtomicU64::new(deadline_ms) };
-        self.all.write().insert(key.id, Arc::new(session));
-        self.timers.lock().add(deadline_ms + margin_ms(ttl_ms), key.id);
+        let session =
+            Session { secret: key.secret, ttl_ms, label, deadline_ms: AtomicU64::new(deadline_ms), waits: 0.into() };
+        let sessions = {
+            let mut all = self.all.write();
+            all.insert(key.id, Arc::new(session));
+            all.len()
+        };
+        let mut timers = self.timers.lock();
+        timers.add(deadline_ms + margin_ms(ttl_ms), key.id);
+        timers.sweep(sessions, |id| self.contains(*id));
+        drop(timers);
         self.stir.set();
     }
 
@@ -148,6 +162,41 @@ impl Sessions {
         due
     }
 
+    /// How many there are, those included that have run out and were not yet ended.
+    pub fn len(&self) -> usize {
+        self.all.read().len()
+    }
+
+    /// A session stands in line once more.
+    pub fn begin_wait(&self, id: SessionId) {
+        if let Some(session) = self.all.read().get(&id) {
+            session.waits.fetch_add(1, Ordering::Relaxed);
+        }
+        self.waits.fetch_add(1, Ordering::SeqCst);
+        if !self.watched.load(Ordering::SeqCst) {
+            self.stir.set();
+        }
+    }
+
+    /// It left a line.
+    pub fn end_wait(&self, id: SessionId) {
+        if let Some(session) = self.all.read().get(&id) {
+            session.waits.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.waits.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether anybody waits. While waits are watched, who begins to wait stirs nobody.
+    pub fn watch_waits(&self, on: bool) -> bool {
+        self.watched.store(on, Ordering::SeqCst);
+        self.waits.load(Ordering::SeqCst) > 0
+    }
+
+    /// Which sessions wait, anywhere.
+    pub fn waiting(&self) -> Waiting<'_> {
+        Waiting { all: self.all.read() }
+    }
+
     pub fn next_due_ms(&self) -> Option<u64> {
         self.timers.lock().next_ms()
     }
@@ -170,6 +219,17 @@ impl Sessions {
 
     pub fn info(&self, id: SessionId, now_ms: u64) -> Option<SessionInfo> {
         self.all.read().get(&id).and_then(|session| session.info(id, now_ms))
+    }
+}
+
+/// While it lives, no session is added or removed.
+pub struct Waiting<'a> {
+    all: RwLockReadGuard<'a, BySession<Arc<Session>>>,
+}
+
+impl Waiting<'_> {
+    pub fn contains(&self, id: SessionId) -> bool {
+        self.all.get(&id).is_some_and(|session| session.waits.load(Ordering::Relaxed) > 0)
     }
 }
 

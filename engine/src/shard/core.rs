@@ -8,7 +8,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::locking::{LockRequest, Locks};
+use super::lock_request::LockRequest;
+use super::locking::Locks;
 use super::request::{Program, Reply, Request};
 use super::tx::{Tx, TxWrite, ops};
 use super::view::ShardView;

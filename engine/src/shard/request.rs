@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::ids::CommitTs;
 use crate::options::Durability;
 use crate::pending::Completer;
-use crate::shard::locking::LockRequest;
+use crate::shard::lock_request::LockRequest;
 use crate::shard::tx::Tx;
 use crate::value::WriteOp;
 
