@@ -55,7 +55,7 @@ fn rounds(port: u16, thread: u64, rounds: u64, fenced: &AtomicU64) {
     open(&mut rival, "TTL 600000 BIND 0");
     let mut random = fastrand::Rng::with_seed(thread);
     for round in 0..rounds {
-        let level = if round % 4 == 0 { "SYNC" } else { "NONE" };
+        let level = if round.is_multiple_of(4) { "SYNC" } else { "NONE" };
         let names: Vec<String> = (0..NAMES).map(|n| format!("t{thread}:{n}")).collect();
         let lease = random.u32(1..20);
         for name in &names {

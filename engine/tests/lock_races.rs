@@ -84,7 +84,7 @@ fn rounds(client: &Client, thread: u64, rounds: u64, counts: &Counts) {
     let (holder, rival) = (session(client, DAY), session(client, DAY));
     let mut random = thread + 1;
     for round in 0..rounds {
-        let level = if round % 8 == 0 { Durability::Sync } else { Durability::None };
+        let level = if round.is_multiple_of(8) { Durability::Sync } else { Durability::None };
         let ask =
             |session, lease, wait| Acquire { session, mode: Mode::Exclusive, wait, lease, durability: Some(level) };
         let lease = Duration::from_millis(1 + draw(&mut random) % 4);
@@ -109,7 +109,7 @@ fn rounds(client: &Client, thread: u64, rounds: u64, counts: &Counts) {
                 std::thread::sleep(Duration::from_micros(draw(&mut random) % 1000));
             }
             for race in &mut races {
-                if draw(&mut random) % 2 == 0 {
+                if draw(&mut random).is_multiple_of(2) {
                     // Whether the next grant had been heard of before this write was asked for.
                     let heard = race.rival.as_ref().is_none_or(Pending::is_ready);
                     judge(counts, race.token, write(client, race, race.token).wait(), !heard);
@@ -162,12 +162,12 @@ fn takes(engine: &Engine, clock: Monotonic, number: u32, calls: u32) -> History<
     for _ in 0..calls {
         let key = draw(&mut random) as usize % held.len();
         let name = format!("register {key}").into_bytes();
-        let level = if draw(&mut random) % 3 == 0 { Durability::Sync } else { Durability::None };
+        let level = if draw(&mut random).is_multiple_of(3) { Durability::Sync } else { Durability::None };
         let lock = |token| LockHandle { name: &name, session: own, token: Some(token) };
         match held[key] {
             None => {
                 // A wait that ends with its time has not taken it; neither has a try.
-                let wait = if draw(&mut random) % 2 == 0 { Wait::No } else { Wait::Ms(1) };
+                let wait = if draw(&mut random).is_multiple_of(2) { Wait::No } else { Wait::Ms(1) };
                 let ask = Acquire { session: own, mode: Mode::Exclusive, wait, lease: None, durability: Some(level) };
                 recorder.ask(key as u64, Op::PutIf(Condition::Equal(FREE), mine));
                 match client.acquire(&name, ask).wait() {
@@ -185,7 +185,7 @@ fn takes(engine: &Engine, clock: Monotonic, number: u32, calls: u32) -> History<
             Some(token) => {
                 held[key] = None;
                 recorder.ask(key as u64, Op::PutIf(Condition::Equal(mine), FREE));
-                if draw(&mut random) % 16 == 0 && held.iter().all(Option::is_none) {
+                if draw(&mut random).is_multiple_of(16) && held.iter().all(Option::is_none) {
                     // Its session ends, and with it the hold.
                     client.kill_session(own.id).wait().unwrap();
                     own = session(&client, DAY);

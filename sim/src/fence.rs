@@ -62,7 +62,7 @@ async fn races(sim: Sim, seed: u64, account: Rc<RefCell<Account>>) -> Result<(),
                 account: Rc::clone(&account),
                 // Some lie with their data, some on the other shard.
                 name: format!("lock {n}").into_bytes(),
-                key: if n % 2 == 0 { format!("{{lock {n}}}data") } else { format!("data {n}") }.into_bytes(),
+                key: if n.is_multiple_of(2) { format!("{{lock {n}}}data") } else { format!("data {n}") }.into_bytes(),
                 rng: Rng::stream(seed * NAMES + n, "fence"),
             };
             sim.spawn(&format!("course {n}"), course.run())

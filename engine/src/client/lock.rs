@@ -218,7 +218,7 @@ impl Client {
 
     /// How many sessions there are.
     pub fn session_count(&self) -> usize {
-        self.shared.sessions.len()
+        self.shared.sessions.count()
     }
 
     /// All sessions that live.

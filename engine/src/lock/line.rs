@@ -94,7 +94,7 @@ fn unlink<R>(nodes: &mut Slab<Node<R>>, ends: &mut Ends, id: WaiterId, links: fn
 }
 
 impl<R> Waiters<R> {
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.nodes.len()
     }
 

@@ -90,10 +90,10 @@ impl Sessions {
         self.all.read().contains_key(&id)
     }
 
-    fn find(&self, key: SessionKey) -> Result<Arc<Session>, LockError> {
+    fn with<T>(&self, key: SessionKey, look: impl FnOnce(&Session) -> T) -> Result<T, LockError> {
         let all = self.all.read();
         let session = all.get(&key.id).ok_or(LockError::NoSession { id: key.id })?;
-        if session.secret == key.secret { Ok(Arc::clone(session)) } else { Err(LockError::WrongSecret { id: key.id }) }
+        if session.secret == key.secret { Ok(look(session)) } else { Err(LockError::WrongSecret { id: key.id }) }
     }
 
     /// How long a hold of this session may last after all contact with it is lost.
@@ -105,25 +105,25 @@ impl Sessions {
 
     /// The session lives and this is its secret.
     pub fn check(&self, key: SessionKey, now_ms: u64) -> Result<(), LockError> {
-        let session = self.find(key)?;
-        if now_ms < session.deadline_ms.load(Ordering::Acquire) {
-            Ok(())
-        } else {
-            Err(LockError::NoSession { id: key.id })
+        match self.with(key, |session| now_ms < session.deadline_ms.load(Ordering::Acquire))? {
+            true => Ok(()),
+            false => Err(LockError::NoSession { id: key.id }),
         }
     }
 
     /// Begin its time anew. A session that has run out stays so.
     pub fn keep_alive(&self, key: SessionKey, now_ms: u64) -> Result<(), LockError> {
-        let session = self.find(key)?;
-        let longer = |deadline: u64| (now_ms < deadline).then(|| deadline.max(now_ms.saturating_add(session.ttl_ms)));
-        let moved = session.deadline_ms.fetch_update(Ordering::AcqRel, Ordering::Acquire, longer);
+        let moved = self.with(key, |session| {
+            let longer =
+                |deadline: u64| (now_ms < deadline).then(|| deadline.max(now_ms.saturating_add(session.ttl_ms)));
+            session.deadline_ms.fetch_update(Ordering::AcqRel, Ordering::Acquire, longer)
+        })?;
         moved.map(drop).map_err(|_| LockError::NoSession { id: key.id })
     }
 
     /// Whether this is the session's secret; it may have run out already.
     pub fn knows(&self, key: SessionKey) -> Result<(), LockError> {
-        self.find(key).map(drop)
+        self.with(key, |_| ())
     }
 
     /// From now on it lives no more. False: it did not, or somebody else has ended it.
@@ -163,7 +163,7 @@ impl Sessions {
     }
 
     /// How many there are, those included that have run out and were not yet ended.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.all.read().len()
     }
 

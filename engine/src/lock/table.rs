@@ -450,7 +450,7 @@ impl<R> LockTable<R> {
     // -- the line
 
     pub fn waiting(&self) -> usize {
-        self.waiters.len()
+        self.waiters.count()
     }
 
     /// Stand in line, as [`Decision::Wait`] said.

@@ -471,6 +471,7 @@ impl ShardCore {
                 // A slot or room in a segment may be what it waited for; nobody else would look.
                 self.retry_stalled();
                 self.serve_unserved();
+                self.tick_missed();
             }
             Err(error) => self.poison(error.stage, error.to_string()),
         }

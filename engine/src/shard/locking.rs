@@ -25,7 +25,8 @@ use crate::wal::Room;
 
 /// The largest record that one step on a lock logs.
 const RECORD_MAX: usize = 256 + LOCK_NAME_MAX;
-/// Holds and waits whose time is over, or whose session has ended, that one step removes; others have their turn in between.
+/// Holds and waits whose time is over, or whose session has ended, that one step removes, and waiters that it serves; others have
+/// their turn in between.
 const STEP_MAX: usize = 1024;
 
 /// Somebody in line.
@@ -47,6 +48,8 @@ pub struct Locks {
     /// Until then a lock may be held of which nothing is on disk: nobody is granted what it does not hold already.
     closed_until_ms: u64,
     waits: Waits,
+    /// What was due could not be done while the shard waited for room.
+    missed: bool,
 }
 
 impl Locks {
@@ -59,6 +62,7 @@ impl Locks {
             ending: VecDeque::new(),
             closed_until_ms,
             waits: Waits::default(),
+            missed: false,
         }
     }
 
@@ -402,7 +406,15 @@ impl ShardCore {
                 return;
             }
         }
+        let mut left = STEP_MAX;
         while let Some((at, hold)) = self.locks.table.next_to_serve(place, self.clock.wall_ms()) {
+            if left == 0 {
+                // Many may share it; others have their turn in between.
+                self.locks.unserved.insert(self.locks.table.name(place).into());
+                self.outbox.kick_locks = true;
+                return;
+            }
+            left -= 1;
             if !self.locks.is_open(now_ms, &hold) {
                 self.locks.unopened.insert(self.locks.table.name(place).into());
                 return;
@@ -497,9 +509,19 @@ impl ShardCore {
         self.end_sessions();
     }
 
+    /// There may be room by now for what was due when there was none.
+    pub fn tick_missed(&mut self) {
+        self.outbox.kick_locks |= std::mem::take(&mut self.locks.missed);
+    }
+
     /// Do what is due by the time; says when to come again.
     pub fn tick_locks(&mut self) -> Option<u64> {
-        if self.view.poisoned().is_some() || !self.accepts() {
+        if self.view.poisoned().is_some() {
+            return None;
+        }
+        if !self.accepts() {
+            // No deadline to come is earlier than those that have passed: nobody else would say when to come again.
+            self.locks.missed = true;
             return None;
         }
         self.serve_unserved();
