@@ -164,6 +164,12 @@ fn who(entry: &Value) -> String {
     if label.is_empty() { format!("session {session}") } else { format!("session {session} ({label})") }
 }
 
+/// How many there are beyond those that are told of.
+fn more(lock: &Value, count: &str, told: &str) -> Option<i64> {
+    let all = field(lock, count).as_integer()?;
+    Some(all - items(lock, told).len() as i64).filter(|more| *more > 0)
+}
+
 fn as_text(list: &Value, now_ms: u64) -> String {
     let locks = list.as_array().unwrap_or_default();
     let mut text = String::new();
@@ -186,13 +192,19 @@ fn as_text(list: &Value, now_ms: u64) -> String {
                 shown(field(hold, "count")),
             );
         }
+        if let Some(more) = more(lock, "holder-count", "holders") {
+            let _ = writeln!(text, "  and {more} holders more");
+        }
         for (place, waiter) in items(lock, "waiting").iter().enumerate() {
             let waited = time(ms(field(waiter, "waited-ms")).unwrap_or(0));
             let _ =
                 writeln!(text, "  {}. waits {waited} for {}: {}", place + 1, shown(field(waiter, "mode")), who(waiter));
         }
+        if let Some(more) = more(lock, "waiting-count", "waiting") {
+            let _ = writeln!(text, "  and {more} waiters more");
+        }
     }
-    let waiting: usize = locks.iter().map(|lock| items(lock, "waiting").len()).sum();
+    let waiting: i64 = locks.iter().filter_map(|lock| field(lock, "waiting-count").as_integer()).sum();
     let _ = writeln!(text, "{} locks, {waiting} waiting", locks.len());
     text
 }

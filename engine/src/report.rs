@@ -5,6 +5,7 @@ use std::fmt;
 use crate::ids::{CommitTs, ShardId};
 use crate::reshard::Resharded;
 use crate::shard::recover::ShardReport;
+use crate::shard::waits::Waits;
 use crate::shard::{Counters, ShardHandle};
 use crate::txn::stats::TxStats;
 
@@ -95,6 +96,8 @@ pub struct ShardStats {
     pub locks: u64,
     /// Who waits in line for them.
     pub lock_waiters: u64,
+    /// How long those waited who wait no more.
+    pub lock_waits: Waits,
 }
 
 impl ShardStats {
@@ -122,12 +125,20 @@ impl ShardStats {
                 runs: tables.runs().len() as u64,
                 locks: core.locks().names() as u64,
                 lock_waiters: core.locks().waiting() as u64,
+                lock_waits: *core.locks().waits(),
             }
         })
     }
 }
 
 impl Stats {
+    /// How long those waited for locks who wait no more.
+    pub fn lock_waits(&self) -> Waits {
+        let mut all = Waits::default();
+        self.shards.iter().for_each(|shard| all.add(&shard.lock_waits));
+        all
+    }
+
     pub fn sum(&self, of: impl Fn(&ShardStats) -> u64) -> u64 {
         self.shards.iter().map(of).sum()
     }

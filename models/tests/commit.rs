@@ -275,12 +275,13 @@ impl Model for Protocol {
                 state.commits += 1;
             }
             Action::Flush(at) => {
-                let settled = self.settled_of(&state.shards[at]);
-                let shard = &mut state.shards[at];
-                (shard.settled, shard.durable) = (settled, shard.log.len());
+                let mut flushed = state.shards[at].clone();
+                flushed.settled = self.settled_of(&flushed);
+                flushed.durable = flushed.log.len();
                 if self.mistake == Mistake::SettledIsDurable {
-                    shard.settled = self.settled_of(&state.shards[at]);
+                    flushed.settled = self.settled_of(&flushed);
                 }
+                state.shards[at] = flushed;
             }
             Action::Trim(at) => {
                 let settled = self.settled_of(&state.shards[at]);

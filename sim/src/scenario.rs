@@ -5,7 +5,7 @@ use std::ops::Range;
 use corering_engine::runtime::sim::harness::{SeedFailure, run_seeds};
 
 use crate::account::Account;
-use crate::{crashes, rot, swarm};
+use crate::{crashes, fence, rot, swarm};
 
 /// Something that runs a seed. With a replay (the seed, and for an enumeration the deaths) only that, printing every event.
 pub struct Scenario {
@@ -17,7 +17,7 @@ pub struct Scenario {
     pub run: fn(seed: u64, replay: Option<&str>) -> Result<Account, String>,
 }
 
-pub const ALL: [Scenario; 5] = [
+pub const ALL: [Scenario; 6] = [
     Scenario {
         name: "swarm",
         claim: "whatever is mixed, every answer agrees with the model, in every life",
@@ -30,6 +30,12 @@ pub const ALL: [Scenario; 5] = [
         claim: "a script survives dying at each of its points, and twice more in its recoveries",
         one_in: 50,
         run: crashes::of_seed,
+    },
+    Scenario {
+        name: "fence",
+        claim: "no write under a token gets in after its lease, or behind the next holder's; 50000 seeds in a row are a million races",
+        one_in: 20,
+        run: fence::run,
     },
     Scenario {
         name: "bits",

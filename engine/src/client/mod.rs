@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use commit::Fate;
 pub use joint::Keys;
-pub use lock::{Acquire, LockHandle, NewSession};
+pub use lock::{Acquire, LockCursor, LockFilter, LockHandle, NewSession};
 pub use scan::{Scan, ScanRange, Snapshot};
 pub use transaction::{Isolation, Savepoint, Transaction, TransactionId, TransactionOptions, Usage};
 pub use write::{PutIf, WriteOptions};

@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::gate::{Gate, GateNews};
-use super::locking::{LockRequest, Locks};
+use super::lock_request::LockRequest;
+use super::locking::Locks;
 use super::request::{Program, Reply, Request};
 use super::tx::{Tx, TxPart, TxWrite, ops};
 use super::view::ShardView;
@@ -607,6 +608,7 @@ impl ShardCore {
                 // A slot or room in a segment may be what it waited for; nobody else would look.
                 self.retry_stalled();
                 self.serve_unserved();
+                self.tick_missed();
             }
             Err(error) => self.poison(error.stage, error.to_string()),
         }

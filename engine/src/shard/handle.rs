@@ -210,6 +210,7 @@ impl ShardHandle {
             core.execute(request);
             executed += 1;
         }
+        core.tick_missed();
         self.release(core);
         executed
     }

@@ -58,7 +58,7 @@ impl Offline {
     /// The shard's locks as they were held. Until `closed_until_ms` others may be held of which nothing is on disk.
     pub fn locks(&self, ring: &Ring, sessions: &Arc<Sessions>, closed_until_ms: u64) -> Result<Locks> {
         let now_ms = self.clock.monotonic_ms();
-        let mut locks = Locks::new(Arc::clone(sessions), closed_until_ms);
+        let mut locks = Locks::new(Arc::clone(sessions), closed_until_ms, self.hash_seed);
         for (key, entry) in self.entries(HOLDS, ring)? {
             let (name, session) = parse_hold_key(&key).map_err(|damage| self.damaged(damage))?;
             let hold = StoredHold::decode(&entry.value).map_err(|damage| self.damaged(damage))?;
