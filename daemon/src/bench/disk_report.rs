@@ -72,7 +72,7 @@ impl Findings {
             advice.push(format!(
                 "a flush takes {}: where losing the last moments is allowed, --durability interval:{} answers at once",
                 time(durable as u64),
-                (durable / 1e6 * 10.0).ceil()
+                (durable / 1e6 * 10.0).round()
             ));
         }
         advice
