@@ -40,5 +40,5 @@ pub use lock::{AskId, Grant, Guard, LockError, Mode, SessionKey};
 pub use options::{BATCH_BYTES_MAX, Durability, KEY_LEN_MAX, Options, VALUE_LEN_MAX};
 pub use pending::Pending;
 pub use report::{OpenReport, ShardStats, Stats};
-pub use shard::{Counters, Released, Tx, Wait};
+pub use shard::{Counters, Released, StageTimes, Stages, Tx, Wait};
 pub use value::{Condition, Entry, Value, ValueRef, WriteBatch, WriteOp};

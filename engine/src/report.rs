@@ -5,7 +5,7 @@ use std::fmt;
 use crate::ids::{CommitTs, ShardId};
 use crate::reshard::Resharded;
 use crate::shard::recover::ShardReport;
-use crate::shard::{Counters, ShardHandle};
+use crate::shard::{Counters, ShardHandle, Stages};
 
 /// The account of one opening.
 #[derive(Clone, Debug, Default)]
@@ -93,6 +93,8 @@ pub struct ShardStats {
     pub locks: u64,
     /// Who waits in line for them.
     pub lock_waiters: u64,
+    /// Times of writes, by stage.
+    pub stages: Stages,
 }
 
 impl ShardStats {
@@ -120,12 +122,20 @@ impl ShardStats {
                 runs: tables.runs().len() as u64,
                 locks: core.locks().names() as u64,
                 lock_waiters: core.locks().waiting() as u64,
+                stages: core.stages.clone(),
             }
         })
     }
 }
 
 impl Stats {
+    /// Times of writes of all shards, by stage.
+    pub fn stages(&self) -> Stages {
+        let mut all = Stages::default();
+        self.shards.iter().for_each(|shard| all.add(&shard.stages));
+        all
+    }
+
     pub fn sum(&self, of: impl Fn(&ShardStats) -> u64) -> u64 {
         self.shards.iter().map(of).sum()
     }

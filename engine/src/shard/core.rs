@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::locking::{LockRequest, Locks};
 use super::request::{Program, Reply, Request};
+use super::stages::{self, SAMPLED, Stages};
 use super::tx::{Tx, TxWrite, ops};
 use super::view::ShardView;
 use crate::canary::{Canary, planted};
@@ -45,6 +46,8 @@ struct Waiter {
     need: Need,
     /// The commit that becomes visible with it.
     wrote: Option<CommitTs>,
+    /// When it began to wait, if that is counted.
+    since_ns: Option<u64>,
     reply: Reply,
 }
 
@@ -118,6 +121,7 @@ pub struct ShardCore {
     ring: Arc<Ring>,
     pub(super) clock: Arc<dyn Clock>,
     pub counters: Counters,
+    pub stages: Stages,
 }
 
 /// What a shard did, for `stat` and metrics.
@@ -171,6 +175,7 @@ impl ShardCore {
             ring,
             clock,
             counters: Counters::default(),
+            stages: Stages::default(),
         };
         core.publish();
         core
@@ -312,21 +317,27 @@ impl ShardCore {
         self.outbox.replies.push((reply, Err(error)));
     }
 
-    /// Write borrowed ops at once, for a caller that holds the shard and found that it [`ShardCore::accepts`].
-    /// `Err` gives nothing back because nothing was taken.
+    /// Write borrowed ops at once, for a caller that holds the shard and found that it [`ShardCore::accepts`]. Gives the commit if
+    /// that is all; else the reply is called when it is. `Err` gives nothing back because nothing was taken.
     pub fn write_now<'a>(
         &mut self,
         ops: impl Iterator<Item = OpRef<'a>> + Clone,
         level: Durability,
         reply: impl FnOnce() -> Reply,
-    ) -> std::result::Result<(), Option<Error>> {
+    ) -> std::result::Result<Option<CommitTs>, Option<Error>> {
         if let Some(error) = self.refusal() {
             return Err(Some(error));
         }
         match self.write(ops, level) {
+            // Nobody stands in line before it, and it waits for nothing.
+            Ok((commit, Need::Nothing)) if self.waiters.is_empty() => {
+                self.view.set_visible(commit);
+                self.view.in_flight.set_oldest(CommitTs::MAX);
+                Ok(Some(commit))
+            }
             Ok((commit, need)) => {
                 self.wait(need, Some(commit), reply());
-                Ok(())
+                Ok(None)
             }
             Err(Unwritten::Later) => {
                 self.outbox.kick_background = true;
@@ -371,6 +382,7 @@ impl ShardCore {
         let frees = ops.clone().all(|op| matches!(op.change, Op::Delete));
         let room = if frees { Room::Reserve } else { Room::Ordinary };
         self.check_memory(room)?;
+        let began_ns = self.counters.writes.is_multiple_of(SAMPLED).then(|| self.clock.monotonic_ns());
         let len = record::encoded_len(ops.clone());
         let (timestamps, in_flight) = (&self.timestamps, &self.view.in_flight);
         let mut commit = CommitTs::ZERO;
@@ -382,6 +394,9 @@ impl ShardCore {
         insert_all(&mut self.memory, ops.map(|op| (op.keyspace, op.key, NewVersion { ts: commit, op: op.change })));
         self.counters.writes += 1;
         self.counters.write_bytes += len as u64;
+        if let Some(began_ns) = began_ns {
+            self.stages.record(stages::Stage::Appended, self.clock.monotonic_ns().saturating_sub(began_ns));
+        }
         let need = match level {
             Durability::Sync => {
                 self.log.want_durable(appended.end);
@@ -420,7 +435,9 @@ impl ShardCore {
 
     /// Stand in line; whoever is in front and has what it needs is answered.
     pub(super) fn wait(&mut self, need: Need, wrote: Option<CommitTs>, reply: Reply) {
-        self.waiters.push_back(Waiter { need, wrote, reply });
+        let counted = matches!((need, wrote), (Need::Durable(_), Some(_))) && self.counters.writes % SAMPLED == 1;
+        let since_ns = counted.then(|| self.clock.monotonic_ns());
+        self.waiters.push_back(Waiter { need, wrote, since_ns, reply });
         self.release();
     }
 
@@ -436,7 +453,10 @@ impl ShardCore {
             if !served {
                 break;
             }
-            let Waiter { wrote, reply, .. } = self.waiters.pop_front().expect("seen above");
+            let Waiter { wrote, since_ns, reply, .. } = self.waiters.pop_front().expect("seen above");
+            if let Some(since_ns) = since_ns {
+                self.stages.answered(since_ns, self.clock.monotonic_ns());
+            }
             visible = wrote.or(visible);
             self.outbox.replies.push((reply, Ok(wrote.unwrap_or(CommitTs::ZERO))));
         }
@@ -454,7 +474,11 @@ impl ShardCore {
         }
         // Without a deadline the time does not matter, and reading it costs.
         let now = if self.log.has_deadline() { self.clock.monotonic_ns() } else { 0 };
-        self.log.begin(now)
+        let next = self.log.begin(now);
+        if matches!(next, Next::Flush(_)) {
+            self.stages.flush_begins(self.clock.monotonic_ns());
+        }
+        next
     }
 
     /// A flush ended; answers those it served. Ends the shard for good if it failed.
@@ -462,6 +486,7 @@ impl ShardCore {
         match outcome {
             Ok(plan) => {
                 self.counters.flushes += 1;
+                self.stages.flush_ends(self.clock.monotonic_ns());
                 self.counters.flushed_bytes += plan.write.as_ref().map_or(0, |write| write.buf.len() as u64);
                 let rolled = plan.roll.is_some();
                 self.log.finish(plan);

@@ -10,6 +10,7 @@ mod moving;
 pub mod recover;
 pub mod request;
 pub mod service;
+pub mod stages;
 pub mod tx;
 pub mod view;
 
@@ -17,5 +18,6 @@ pub use core::Counters;
 pub use handle::ShardHandle;
 pub use locking::{LockRequest, Released, Wait};
 pub use request::Request;
+pub use stages::{StageTimes, Stages};
 pub use tx::Tx;
 pub use view::ShardView;
