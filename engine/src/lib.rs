@@ -44,7 +44,7 @@ pub use lock::{AskId, Grant, Guard, LockError, Mode, SessionKey};
 pub use options::{BATCH_BYTES_MAX, Durability, KEY_LEN_MAX, Options, VALUE_LEN_MAX};
 pub use pending::Pending;
 pub use report::{OpenReport, ShardStats, Stats};
-pub use shard::{Counters, NameFilter, Released, Tx, Wait};
+pub use shard::{Counters, NameFilter, Released, StageTimes, Stages, Tx, Wait};
 pub use txn::stats::TxStats;
 pub use txn::{TxError, TxNumber};
 pub use value::{Condition, Entry, Value, ValueRef, WriteBatch, WriteOp};

@@ -6,7 +6,7 @@ use crate::ids::{CommitTs, ShardId};
 use crate::reshard::Resharded;
 use crate::shard::recover::ShardReport;
 use crate::shard::waits::Waits;
-use crate::shard::{Counters, ShardHandle};
+use crate::shard::{Counters, ShardHandle, Stages};
 use crate::txn::stats::TxStats;
 
 /// The account of one opening.
@@ -98,6 +98,8 @@ pub struct ShardStats {
     pub lock_waiters: u64,
     /// How long those waited who wait no more.
     pub lock_waits: Waits,
+    /// Times of writes, by stage.
+    pub stages: Stages,
 }
 
 impl ShardStats {
@@ -126,6 +128,7 @@ impl ShardStats {
                 locks: core.locks().names() as u64,
                 lock_waiters: core.locks().waiting() as u64,
                 lock_waits: *core.locks().waits(),
+                stages: core.stages.clone(),
             }
         })
     }
@@ -136,6 +139,13 @@ impl Stats {
     pub fn lock_waits(&self) -> Waits {
         let mut all = Waits::default();
         self.shards.iter().for_each(|shard| all.add(&shard.lock_waits));
+        all
+    }
+
+    /// Times of writes of all shards, by stage.
+    pub fn stages(&self) -> Stages {
+        let mut all = Stages::default();
+        self.shards.iter().for_each(|shard| all.add(&shard.stages));
         all
     }
 

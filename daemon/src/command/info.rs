@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use corering_engine::runtime::LocalFuture;
+use corering_engine::shard::stages::Stage;
 use corering_engine::{Durability, Keyspace};
 
 use super::scan::{KeyCount, count_keys};
@@ -21,6 +22,7 @@ const SECTIONS: &[&str] = &[
     "persistence",
     "stats",
     "locks",
+    "stages",
     "replication",
     "cpu",
     "modules",
@@ -44,6 +46,7 @@ pub fn info<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'
                 "persistence" => persistence(session),
                 "stats" => stats(session),
                 "locks" => locks(session),
+                "stages" => stages(session),
                 "replication" => replication(session),
                 "cpu" => cpu(),
                 "errorstats" => errorstats(session),
@@ -206,6 +209,27 @@ fn locks(session: &Session) -> String {
         "lock_expiries": session.lockers().lost(),
         "lock_fenced_writes": sum.lock_fenced,
     }
+}
+
+/// Times of writes in microseconds, as Redis gives its percentiles; what each stage is, docs/perf.md says.
+fn stages(session: &Session) -> String {
+    let stages = session.engine_stats().stages();
+    let mut lines = String::new();
+    for stage in Stage::ALL {
+        let times = stages.times(stage);
+        let us = |ns: u64| ns as f64 / 1e3;
+        let _ = write!(
+            lines,
+            "stage_{}:count={},p50={:.3},p99={:.3},p99.9={:.3},max={:.3}\r\n",
+            stage.name(),
+            times.count,
+            us(times.p50_ns),
+            us(times.p99_ns),
+            us(times.p999_ns),
+            us(times.max_ns)
+        );
+    }
+    lines
 }
 
 fn replication(session: &Session) -> String {

@@ -205,20 +205,25 @@ impl Client {
         }
         let level = self.level(options);
         let handle = self.handle_of(op.key);
-        let (completer, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
-        // The completer is moved only if the shard takes the write; else a request carries it.
-        let mut completer = Some(completer);
+        let new = || pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
+        // Both ends are made only for a write that has to wait.
+        let mut waiting = None;
         let taken = handle.write_now(std::iter::once(op), level, || -> Reply {
-            let completer = completer.take().expect("asked for once");
+            let (completer, answer) = new();
+            waiting = Some(answer);
             Box::new(move |result| completer.complete(result))
         });
-        match (taken, completer) {
-            (Some(Ok(())), _) => {}
-            (Some(Err(error)), Some(completer)) => completer.complete(Err(error)),
-            (None, Some(reply)) => submit(handle, Request::Write { ops: vec![owned(op)], level, reply }),
-            (Some(Err(_)) | None, None) => unreachable!("a reply is made only for a write that was taken"),
+        match (taken, waiting) {
+            (Some(Ok(Some(commit))), _) => Pending::ready(Ok(commit)),
+            (Some(Ok(None)), Some(answer)) => answer,
+            (Some(Err(error)), _) => Pending::ready(Err(error)),
+            (Some(Ok(None)), None) => unreachable!("a write that waits was given a reply"),
+            (None, _) => {
+                let (reply, answer) = new();
+                submit(handle, Request::Write { ops: vec![owned(op)], level, reply });
+                answer
+            }
         }
-        answer
     }
 
     fn level(&self, options: WriteOptions) -> Durability {

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use buffer::{AlignedBuf, IoBuf, SharedRegion, SlotBuf};
+pub use uring::DiskFacts;
 
 use crate::canary::{Canary, planted};
 use crate::ids::ShardId;

@@ -12,6 +12,7 @@ use super::gate::{Gate, GateNews};
 use super::lock_request::LockRequest;
 use super::locking::Locks;
 use super::request::{Program, Reply, Request};
+use super::stages::{self, SAMPLED, Stages};
 use super::tx::{Tx, TxPart, TxWrite, ops};
 use super::view::ShardView;
 use crate::canary::{Canary, planted};
@@ -48,6 +49,8 @@ struct Waiter {
     need: Need,
     /// The commit that becomes visible with it.
     wrote: Option<CommitTs>,
+    /// When it began to wait, if that is counted.
+    since_ns: Option<u64>,
     answer: Answer,
 }
 
@@ -138,6 +141,7 @@ pub struct ShardCore {
     ring: Arc<Ring>,
     pub(super) clock: Arc<dyn Clock>,
     pub counters: Counters,
+    pub stages: Stages,
 }
 
 /// What a shard did, for `stat` and metrics.
@@ -192,6 +196,7 @@ impl ShardCore {
             ring,
             clock,
             counters: Counters::default(),
+            stages: Stages::default(),
         };
         core.publish();
         // What the opening found is settled.
@@ -379,21 +384,28 @@ impl ShardCore {
         self.outbox.replies.push((reply, Err(error)));
     }
 
-    /// Write borrowed ops at once, for a caller that holds the shard and found that it [`ShardCore::accepts`].
-    /// `Err` gives nothing back because nothing was taken.
+    /// Write borrowed ops at once, for a caller that holds the shard and found that it [`ShardCore::accepts`]. Gives the commit if
+    /// that is all; else the reply is called when it is. `Err` gives nothing back because nothing was taken.
     pub fn write_now<'a>(
         &mut self,
         ops: impl Iterator<Item = OpRef<'a>> + Clone,
         level: Durability,
         reply: impl FnOnce() -> Reply,
-    ) -> std::result::Result<(), Option<Error>> {
+    ) -> std::result::Result<Option<CommitTs>, Option<Error>> {
         if let Some(error) = self.refusal() {
             return Err(Some(error));
         }
         match self.write(ops, level) {
+            // Nobody stands in line before it, and it waits for nothing.
+            Ok((commit, Need::Nothing)) if self.waiters.is_empty() => {
+                self.view.set_visible(commit);
+                self.view.in_flight.set_oldest(CommitTs::MAX);
+                self.log.settle(commit);
+                Ok(Some(commit))
+            }
             Ok((commit, need)) => {
                 self.wait(need, Some(commit), reply());
-                Ok(())
+                Ok(None)
             }
             Err(Unwritten::Later(_)) => {
                 self.outbox.kick_background = true;
@@ -438,6 +450,7 @@ impl ShardCore {
         let frees = ops.clone().all(|op| matches!(op.change, Op::Delete));
         let room = if frees { Room::Reserve } else { Room::Ordinary };
         self.check_memory(room)?;
+        let began_ns = self.counters.writes.is_multiple_of(SAMPLED).then(|| self.clock.monotonic_ns());
         let len = record::encoded_len(0, ops.clone());
         let (timestamps, in_flight) = (&self.timestamps, &self.view.in_flight);
         let mut commit = CommitTs::ZERO;
@@ -446,7 +459,11 @@ impl ShardCore {
             record::encode(out, commit, &[], ops.clone());
         });
         let appended = appended.map_err(|refused| self.unwritten(refused))?;
-        Ok((commit, self.enter(commit, appended, len, ops, level)))
+        let need = self.enter(commit, appended, len, ops, level);
+        if let Some(began_ns) = began_ns {
+            self.stages.record(stages::Stage::Appended, self.clock.monotonic_ns().saturating_sub(began_ns));
+        }
+        Ok((commit, need))
     }
 
     /// This shard's part of a commit, for which there is room. `shards` are all that have one; none if it is this one alone.
@@ -516,14 +533,16 @@ impl ShardCore {
 
     /// Stand in line; whoever is in front and has what it needs is answered.
     pub(super) fn wait(&mut self, need: Need, wrote: Option<CommitTs>, reply: Reply) {
-        self.waiters.push_back(Waiter { need, wrote, answer: Answer::Reply(reply) });
+        let counted = matches!((need, wrote), (Need::Durable(_), Some(_))) && self.counters.writes % SAMPLED == 1;
+        let since_ns = counted.then(|| self.clock.monotonic_ns());
+        self.waiters.push_back(Waiter { need, wrote, since_ns, answer: Answer::Reply(reply) });
         self.release();
     }
 
     /// Stand in line with a commit of several shards. The caller holds them all, and calls [`ShardCore::pass_gates`] on each once all
     /// stand.
     pub(super) fn wait_at(&mut self, need: Need, wrote: Option<CommitTs>, gate: Arc<Gate>) {
-        self.waiters.push_back(Waiter { need, wrote, answer: Answer::Gate { gate, came: false } });
+        self.waiters.push_back(Waiter { need, wrote, since_ns: None, answer: Answer::Gate { gate, came: false } });
     }
 
     pub(super) fn pass_gates(&mut self) {
@@ -567,7 +586,10 @@ impl ShardCore {
                     break;
                 }
             }
-            let Waiter { wrote, answer, .. } = self.waiters.pop_front().expect("seen above");
+            let Waiter { wrote, since_ns, answer, .. } = self.waiters.pop_front().expect("seen above");
+            if let Some(since_ns) = since_ns {
+                self.stages.answered(since_ns, self.clock.monotonic_ns());
+            }
             visible = wrote.or(visible);
             moved |= wrote.is_some();
             if let Answer::Reply(reply) = answer {
@@ -592,7 +614,11 @@ impl ShardCore {
         }
         // Without a deadline the time does not matter, and reading it costs.
         let now = if self.log.has_deadline() { self.clock.monotonic_ns() } else { 0 };
-        self.log.begin(now)
+        let next = self.log.begin(now);
+        if matches!(next, Next::Flush(_)) {
+            self.stages.flush_begins(self.clock.monotonic_ns());
+        }
+        next
     }
 
     /// A flush ended; answers those it served. Ends the shard for good if it failed.
@@ -600,6 +626,7 @@ impl ShardCore {
         match outcome {
             Ok(plan) => {
                 self.counters.flushes += 1;
+                self.stages.flush_ends(self.clock.monotonic_ns());
                 self.counters.flushed_bytes += plan.write.as_ref().map_or(0, |write| write.buf.len() as u64);
                 let rolled = plan.roll.is_some();
                 self.log.finish(plan);
