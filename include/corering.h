@@ -920,6 +920,20 @@ typedef struct corering_lock_part {
 } corering_lock_part;
 
 /**
+ * How long something took, in nanoseconds.
+ */
+typedef struct corering_latency {
+    /**
+     * How often it was measured; if never, the others are zero.
+     */
+    uint64_t count;
+    uint64_t p50_ns;
+    uint64_t p99_ns;
+    uint64_t p999_ns;
+    uint64_t max_ns;
+} corering_latency;
+
+/**
  * What shards have done since the database was opened, and what they hold now.
  */
 typedef struct corering_stats {
@@ -980,6 +994,26 @@ typedef struct corering_stats {
      * Snapshots in use, in the whole database.
      */
     uint64_t snapshots;
+    /**
+     * How long writes waited in an inbox for their shard's core; only those that their caller could not execute.
+     */
+    struct corering_latency hopped;
+    /**
+     * How long they took to execute, into the log's batch and into memory; a sample of them.
+     */
+    struct corering_latency appended;
+    /**
+     * How long those that wait for the disk waited for their flush to begin; a sample of them.
+     */
+    struct corering_latency queued;
+    /**
+     * How long flushes took.
+     */
+    struct corering_latency durable;
+    /**
+     * How long those that wait for the disk took from their execution to their answer; a sample of them.
+     */
+    struct corering_latency applied;
 } corering_stats;
 
 /**

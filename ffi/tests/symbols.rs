@@ -219,6 +219,7 @@ fn structs_are_laid_out_for_ever() {
     assert_eq!(offset_of!(corering_lock_part, waited_ms), 48);
     assert!(size_of::<corering_stats>() >= 144);
     assert_eq!(offset_of!(corering_stats, snapshots), 136);
+    assert_eq!(offset_of!(corering_stats, applied), 144 + 4 * 40);
     assert!(size_of::<corering_read_options>() >= 24);
     assert_eq!(offset_of!(corering_read_options, snapshot), 16);
     assert!(size_of::<corering_scan_options>() >= 80);
