@@ -37,7 +37,10 @@ pub use ids::{CommitTs, Expiry, FencingToken, Keyspace, Kind, Life, Lsn, Session
 pub use lock::sessions::{LockLost, SessionInfo};
 pub use lock::table::{Hold, LockInfo, WaitInfo};
 pub use lock::{AskId, Grant, Guard, LockError, Mode, SessionKey};
-pub use options::{BATCH_BYTES_MAX, Durability, KEY_LEN_MAX, Options, VALUE_LEN_MAX};
+pub use options::{
+    BATCH_BYTES_MAX, Durability, KEY_LEN_MAX, MEMTABLE_BYTES_MIN, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    VALUE_LEN_MAX,
+};
 pub use pending::Pending;
 pub use report::{OpenReport, ShardStats, Stats};
 pub use shard::{Counters, Released, Tx, Wait};

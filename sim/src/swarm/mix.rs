@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use corering_engine::runtime::sim::{Fault, FaultRow, FaultRule, Faults, Rng, SimConfig, When, faults};
-use corering_engine::{Durability, Options};
+use corering_engine::{Durability, MEMTABLE_BYTES_MIN, Options, SEGMENT_BYTES_MIN};
 
 /// What a client may do next.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -99,8 +99,9 @@ impl Mix {
         Mix {
             machine: SimConfig { step_budget: 400_000, ..SimConfig::of_seed(seed) },
             options: Options {
-                segment_bytes: *rng.pick(&[64 << 10, 64 << 10, 128 << 10, 1 << 20]),
-                memtable_bytes: *rng.pick(&[64 << 10, 64 << 10, 256 << 10, 8 << 20]),
+                // The first has one block for records beside its header's.
+                segment_bytes: *rng.pick(&[SEGMENT_BYTES_MIN, 16 << 10, 64 << 10, 64 << 10, 128 << 10, 1 << 20]),
+                memtable_bytes: *rng.pick(&[MEMTABLE_BYTES_MIN, 16 << 10, 64 << 10, 64 << 10, 256 << 10, 8 << 20]),
                 inbox_len: *rng.pick(&[2, 2, 4, 64]),
                 ..Options::default()
             },
