@@ -41,7 +41,10 @@ pub use lock::look::{LockInfo, WaitInfo};
 pub use lock::sessions::{LockLost, SessionInfo};
 pub use lock::table::Hold;
 pub use lock::{AskId, Grant, Guard, LockError, Mode, SessionKey};
-pub use options::{BATCH_BYTES_MAX, Durability, KEY_LEN_MAX, Options, VALUE_LEN_MAX};
+pub use options::{
+    BATCH_BYTES_MAX, Durability, KEY_LEN_MAX, MEMTABLE_BYTES_MIN, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    VALUE_LEN_MAX,
+};
 pub use pending::Pending;
 pub use report::{OpenReport, ShardStats, Stats};
 pub use shard::{Counters, NameFilter, Released, StageTimes, Stages, Tx, Wait};
