@@ -19,16 +19,16 @@ use crate::lock::SessionKey;
 use crate::lock::sessions::Sessions;
 use crate::mailbox::Mailbox;
 use crate::options::Options;
-use crate::pending::{Pending, pending};
+use crate::pending::{Helper, Pending, pending};
 use crate::report::{OpenReport, ShardStats, Stats};
 use crate::reshard::{self, Resharded};
 use crate::ring::Ring;
 use crate::root::Root;
 use crate::runtime::host::Machine;
 use crate::runtime::{Executor, Fs, Host, LocalFuture, LockError, ShardThread};
-use crate::shard::ShardHandle;
 use crate::shard::recover::{Home, parse_shard_dir, remove_shard};
 use crate::shard::service::{self, Opened, Order, ServeOrder, ServiceEnds, SpawnTask};
+use crate::shard::{LockRequest, Request, ShardHandle};
 use crate::txn::snapshots::Snapshots;
 use crate::txn::timestamps::Timestamps;
 use crate::warden;
@@ -330,6 +330,21 @@ async fn read_sessions(host: &Arc<dyn Host>, started: &[Started], ring: &Arc<Rin
     Ok(sessions)
 }
 
+/// Holds and keys of sessions that ended before go before anybody sees them. A shard that has no room for that does it once it has.
+async fn end_what_is_left(shards: &[Arc<ShardHandle>]) {
+    for handle in shards {
+        for session in handle.with_core(|core| core.locks().ending()) {
+            let (reply, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
+            if let Err(request) = handle.submit(Request::Lock(LockRequest::EndSession { session, reply })) {
+                request.refuse(Error::Busy { queue: "inbox of the shard", limit: handle.inbox_capacity() });
+            }
+            if let Err(error) = answer.await {
+                tracing::warn!(%session, %error, "what is left of an ended session will be removed later");
+            }
+        }
+    }
+}
+
 async fn serve(
     host: Arc<dyn Host>,
     options: &Options,
@@ -390,6 +405,7 @@ async fn serve(
         let _ = running.end(false).await;
         return Err(error);
     }
+    end_what_is_left(&shards).await;
     let shared = Arc::new(Shared {
         ring,
         ring_version: superblock.ring_version,

@@ -30,7 +30,7 @@ pub mod value;
 pub mod wal;
 mod warden;
 
-pub use client::{Acquire, Client, LockHandle, NewSession, PutIf, Scan, ScanRange, Snapshot, WriteOptions};
+pub use client::{Acquire, Client, LockHandle, Made, NewSession, PutIf, Scan, ScanRange, Snapshot, WriteOptions};
 pub use engine::{Engine, Local};
 pub use error::{Error, Poisoned, Result, Stage};
 pub use ids::{CommitTs, Expiry, FencingToken, Keyspace, Kind, Life, Lsn, SessionId, ShardId, Token};

@@ -202,7 +202,11 @@ pub(crate) fn write(caller: &Caller, given: *const corering_write_options, db: &
     let durability = durability(options.durability, options.interval_ms)?;
     let expiry = expiry(options.expires_at_ms, options.ttl_ms, db)?;
     let guards = lock::guards(caller, options.guards, options.guards_len)?;
-    Ok(Write { keyspace: keyspace(options.keyspace)?, options: WriteOptions { durability, expiry }, guards })
+    Ok(Write {
+        keyspace: keyspace(options.keyspace)?,
+        options: WriteOptions { durability, expiry, session: None },
+        guards,
+    })
 }
 
 /// What a read is about.

@@ -354,7 +354,7 @@ impl Session {
     // -- reads and writes
 
     pub fn write_options(&self, expiry: Expiry) -> WriteOptions {
-        WriteOptions { durability: Some(self.settings.durability), expiry }
+        WriteOptions { durability: Some(self.settings.durability), expiry, session: None }
     }
 
     /// Answer by what `f` makes of a key's value: here and now, or behind our own writes on its shard.

@@ -204,7 +204,7 @@ impl Records<'_> {
             (record.commit_ts <= before).then(|| format!("commit {} comes behind commit {before}", record.commit_ts));
         let walked = record.for_each(|op| {
             if wrong.is_none() {
-                wrong = self.place.misplaced(op.key);
+                wrong = self.place.misplaced(op.keyspace, op.key);
             }
         });
         wrong.or_else(|| walked.err().map(|bad| bad.to_string()))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::write::submit;
+use super::write::{submit, write_all};
 use super::{Client, WriteOptions};
 use crate::error::{Error, Result};
 use crate::format::hold::{SESSIONS, StoredSession, place_of, session_key};
@@ -15,7 +15,7 @@ use crate::lock::{AskId, Grant, Guard, Mode, SessionKey, check_lease, check_mode
 use crate::options::Durability;
 use crate::pending::{Completer, Helper, Pending, pending};
 use crate::shard::{LockRequest, Released, Request, ShardHandle, Tx, Wait};
-use crate::value::{WriteBatch, WriteOp};
+use crate::value::WriteBatch;
 
 /// Labels are for people.
 const LABEL_MAX: usize = 256;
@@ -293,7 +293,8 @@ impl Client {
         finish: impl FnOnce(T, CommitTs) -> U + Send + 'static,
     ) -> Pending<U> {
         let checked = self.check_open().and_then(|()| guards.iter().try_for_each(|guard| check_name(&guard.name)));
-        if let Err(error) = checked.and_then(|()| crate::shard::tx::check_sizes(key, 0)) {
+        let checked = checked.and_then(|()| crate::shard::tx::check_sizes(key, 0));
+        if let Err(error) = checked.and_then(|()| self.check_session(options)) {
             return Pending::ready(Err(error));
         }
         let (request, answer) = self.program(key, options, f, finish);
@@ -313,17 +314,7 @@ impl Client {
             (Ok(_), None) => return Pending::ready(Ok(CommitTs::ZERO)),
             (Ok(_), Some(first)) => first.key().to_vec(),
         };
-        let all = move |tx: &mut Tx<'_>| {
-            for op in &batch.ops {
-                match op {
-                    WriteOp::Put { keyspace, key, value, kind, expiry } => {
-                        tx.put(*keyspace, key, value, *kind, *expiry)?;
-                    }
-                    WriteOp::Delete { keyspace, key } => tx.delete(*keyspace, key)?,
-                }
-            }
-            Ok(())
-        };
+        let all = move |tx: &mut Tx<'_>| write_all(tx, &batch, options.owner());
         self.run_commit_guarded(&key, guards, options, all, |(), commit| commit)
     }
 

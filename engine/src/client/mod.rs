@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use lock::{Acquire, LockHandle, NewSession};
 pub use scan::{Scan, ScanRange, Snapshot};
-pub use write::{PutIf, WriteOptions};
+pub use write::{Made, PutIf, WriteOptions};
 
 use crate::error::{Error, Result};
 use crate::ids::ShardId;

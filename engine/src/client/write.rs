@@ -7,7 +7,8 @@ use super::Client;
 use crate::error::{Error, Result};
 use crate::format::block::Op;
 use crate::format::record::OpRef;
-use crate::ids::{CommitTs, Expiry, Keyspace, Kind, ShardId};
+use crate::ids::{CommitTs, Expiry, Keyspace, Kind, SessionId, ShardId};
+use crate::lock::SessionKey;
 use crate::options::{BATCH_BYTES_MAX, Durability};
 use crate::pending::{Completer, Helper, Pending, pending};
 use crate::shard::request::{Program, Reply};
@@ -22,6 +23,22 @@ pub struct WriteOptions {
     pub durability: Option<Durability>,
     /// When the value written ceases to exist.
     pub expiry: Expiry,
+    /// The key that is put is ephemeral: it goes when this session ends.
+    pub session: Option<SessionKey>,
+}
+
+/// A key that was made for its number.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Made {
+    pub key: Vec<u8>,
+    pub version: CommitTs,
+}
+
+impl WriteOptions {
+    /// Whose the keys that are put will be.
+    pub fn owner(&self) -> Option<SessionId> {
+        self.session.map(|session| session.id)
+    }
 }
 
 /// What became of a conditional write.
@@ -36,8 +53,38 @@ pub enum PutIf {
 
 impl Client {
     pub fn put(&self, keyspace: Keyspace, key: &[u8], value: &[u8], options: WriteOptions) -> Pending<CommitTs> {
+        if options.session.is_some() {
+            let (owned_key, owned_value) = (key.to_vec(), value.to_vec());
+            let put = move |tx: &mut Tx<'_>| {
+                let owner = options.owner();
+                tx.put_as(keyspace, &owned_key, &owned_value, Kind::BYTES, options.expiry, owner)
+            };
+            return self.run_commit(key, options, put, |(), commit| commit);
+        }
         let change = Op::Put { value, kind: Kind::BYTES, expiry: options.expiry };
         self.write_one(OpRef { keyspace, key, change }, options)
+    }
+
+    /// Put under a new key: `prefix` and a number of 20 digits, larger than that of any key made so before (docs/watch.md).
+    pub fn put_sequential(
+        &self,
+        keyspace: Keyspace,
+        prefix: &[u8],
+        value: &[u8],
+        options: WriteOptions,
+    ) -> Pending<Made> {
+        let (prefix_owned, value) = (prefix.to_vec(), value.to_vec());
+        let put = move |tx: &mut Tx<'_>| {
+            let owner = options.owner();
+            tx.put_sequential(keyspace, &prefix_owned, &value, Kind::BYTES, options.expiry, owner)
+        };
+        self.run_commit(prefix, options, put, |key, version| Made { key, version })
+    }
+
+    /// The session that a key is of, if it is ephemeral.
+    pub fn ephemeral_owner(&self, keyspace: Keyspace, key: &[u8]) -> Pending<Option<SessionId>> {
+        let owned = key.to_vec();
+        self.run(key, WriteOptions::default(), move |tx| tx.owner(keyspace, &owned))
     }
 
     /// Says whether the key existed.
@@ -77,7 +124,7 @@ impl Client {
                 if !holds {
                     return Ok(Some(current.map(|value| value.version)));
                 }
-                tx.put(keyspace, &owned_key, &owned_value, Kind::BYTES, options.expiry)?;
+                tx.put_as(keyspace, &owned_key, &owned_value, Kind::BYTES, options.expiry, options.owner())?;
                 Ok(None)
             },
             |refused, commit| match refused {
@@ -87,7 +134,7 @@ impl Client {
         )
     }
 
-    /// Add to a decimal integer; an absent key counts as zero. The expiry of the key stays.
+    /// Add to a decimal integer; an absent key counts as zero. The expiry of the key stays, and whose it is unless a session is named.
     pub fn incr(&self, keyspace: Keyspace, key: &[u8], by: i64, options: WriteOptions) -> Pending<i64> {
         let owned = key.to_vec();
         self.run(key, options, move |tx| {
@@ -97,7 +144,11 @@ impl Client {
                 None => (0, options.expiry),
             };
             let after = before.checked_add(by).ok_or(Error::Overflow)?;
-            tx.put(keyspace, &owned, after.to_string().as_bytes(), Kind::BYTES, expiry)?;
+            let value = after.to_string();
+            match options.owner() {
+                None => tx.update(keyspace, &owned, value.as_bytes(), Kind::BYTES, expiry)?,
+                owner => tx.put_as(keyspace, &owned, value.as_bytes(), Kind::BYTES, expiry, owner)?,
+            }
             Ok(after)
         })
     }
@@ -107,6 +158,10 @@ impl Client {
         match self.check_batch(&batch) {
             Err(error) => Pending::ready(Err(error)),
             Ok(None) => Pending::ready(Ok(CommitTs::ZERO)),
+            Ok(Some(_)) if options.session.is_some() => {
+                let first = batch.ops[0].key().to_vec();
+                self.run_commit(&first, options, move |tx| write_all(tx, &batch, options.owner()), |(), commit| commit)
+            }
             Ok(Some(shard)) => {
                 let level = self.level(options);
                 let handle = &self.shared.shards[shard.index()];
@@ -136,7 +191,8 @@ impl Client {
         f: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
         finish: impl FnOnce(T, CommitTs) -> U + Send + 'static,
     ) -> Pending<U> {
-        if let Err(error) = self.check_open().and_then(|()| check_sizes(key, 0)) {
+        let checked = self.check_open().and_then(|()| check_sizes(key, 0));
+        if let Err(error) = checked.and_then(|()| self.check_session(options)) {
             return Pending::ready(Err(error));
         }
         let (request, answer) = self.program(key, options, f, finish);
@@ -210,6 +266,14 @@ impl Client {
         answer
     }
 
+    /// Whoever writes for a session knows its secret.
+    pub(super) fn check_session(&self, options: WriteOptions) -> Result<()> {
+        match options.session {
+            Some(session) => self.shared.sessions.check(session, self.now_ms()).map_err(Error::Lock),
+            None => Ok(()),
+        }
+    }
+
     fn level(&self, options: WriteOptions) -> Durability {
         self.level_of(options.durability)
     }
@@ -238,6 +302,19 @@ impl Client {
         }
         Ok(shard)
     }
+}
+
+/// All of a batch in one step.
+pub(super) fn write_all(tx: &mut Tx<'_>, batch: &WriteBatch, owner: Option<SessionId>) -> Result<()> {
+    for op in &batch.ops {
+        match op {
+            WriteOp::Put { keyspace, key, value, kind, expiry } => {
+                tx.put_as(*keyspace, key, value, *kind, *expiry, owner)?;
+            }
+            WriteOp::Delete { keyspace, key } => tx.delete(*keyspace, key)?,
+        }
+    }
+    Ok(())
 }
 
 /// A closure as a shard's program.

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::ephemeral::{Ephemerals, names_owners};
 use super::locking::{LockRequest, Locks};
 use super::request::{Program, Reply, Request};
 use super::tx::{Tx, TxWrite, ops};
@@ -15,6 +16,7 @@ use super::view::ShardView;
 use crate::canary::{Canary, planted};
 use crate::error::{Error, Poisoned, Result, Stage};
 use crate::format::block::Op;
+use crate::format::ephemeral::EPHEMERALS;
 use crate::format::record::{self, OpRef};
 use crate::ids::{CommitTs, Keyspace, Lsn};
 use crate::options::Durability;
@@ -110,6 +112,7 @@ pub struct ShardCore {
     no_tables: Option<Error>,
     pub(super) outbox: Outbox,
     pub(super) locks: Locks,
+    pub(super) ephemerals: Ephemerals,
     order: Order,
     closing: bool,
     memtable_bytes: u64,
@@ -145,12 +148,13 @@ pub struct CoreParts {
     pub ring: Arc<Ring>,
     pub clock: Arc<dyn Clock>,
     pub locks: Locks,
+    pub ephemerals: Ephemerals,
 }
 
 impl ShardCore {
     pub fn new(parts: CoreParts) -> ShardCore {
-        let CoreParts { view, log, memory, sealed, tables, memtable_bytes, hash_seed, timestamps, ring, clock, locks } =
-            parts;
+        let CoreParts { view, log, memory, sealed, tables, memtable_bytes, hash_seed, .. } = parts;
+        let CoreParts { timestamps, ring, clock, locks, ephemerals, .. } = parts;
         let core = ShardCore {
             view,
             log,
@@ -163,6 +167,7 @@ impl ShardCore {
             no_tables: None,
             outbox: Outbox::default(),
             locks,
+            ephemerals,
             order: Order::Deferred,
             closing: false,
             memtable_bytes,
@@ -260,6 +265,11 @@ impl ShardCore {
             ring: &self.ring,
             shard: self.view.id,
             now_ms: self.clock.wall_ms(),
+            clock: &*self.clock,
+            sessions: self.locks.sessions(),
+            ephemerals: &self.ephemerals,
+            timestamps: &self.timestamps,
+            names_owners: false,
             writes: Default::default(),
             bytes: 0,
         };
@@ -362,8 +372,24 @@ impl ShardCore {
         }
     }
 
-    /// One record into the log and the memtable.
+    /// One record into the log and the memtable, with what it means for ephemeral keys.
     pub(super) fn write<'a>(
+        &mut self,
+        ops: impl Iterator<Item = OpRef<'a>> + Clone,
+        level: Durability,
+    ) -> std::result::Result<(CommitTs, Need), Unwritten> {
+        if self.ephemerals.is_empty() && !names_owners(ops.clone()) {
+            return self.write_record(ops, level);
+        }
+        let released = self.ephemerals.released_by(ops.clone());
+        let entries = released.iter().map(|entry| OpRef { keyspace: EPHEMERALS, key: entry, change: Op::Delete });
+        let ops = ops.map(lent).chain(entries);
+        let written = self.write_record(ops.clone(), level)?;
+        self.ephemerals.follow(ops);
+        Ok(written)
+    }
+
+    fn write_record<'a>(
         &mut self,
         ops: impl Iterator<Item = OpRef<'a>> + Clone,
         level: Durability,
@@ -629,6 +655,11 @@ impl ShardCore {
     pub fn memory_bytes(&self) -> u64 {
         self.memory.bytes() + self.sealed.iter().map(|sealed| sealed.memtable.bytes()).sum::<u64>()
     }
+}
+
+/// An op lent for a shorter time, beside others that live no longer.
+fn lent<'b, 'a: 'b>(op: OpRef<'a>) -> OpRef<'b> {
+    op
 }
 
 fn plain_reply(reply: crate::pending::Completer<()>) -> Reply {

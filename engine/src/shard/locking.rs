@@ -160,9 +160,7 @@ impl Locks {
             since_unix_ms: hold.since_unix_ms,
         };
         self.table.enter(name, new, token, now_ms);
-        if !self.sessions.contains(session) && !self.ending.contains(&session) {
-            self.ending.push_back(session);
-        }
+        self.end_first(session);
     }
 
     pub fn next_due_ms(&self) -> Option<u64> {
@@ -174,6 +172,22 @@ impl Locks {
     /// Whether a new hold may be given at all.
     fn is_open(&self, now_ms: u64, hold: &NewHold) -> bool {
         hold.token.is_some() || now_ms >= self.closed_until_ms
+    }
+
+    /// What is left of a session that ended before this opening is ended first of all.
+    pub fn end_first(&mut self, session: SessionId) {
+        if !self.sessions.contains(session) && !self.ending.contains(&session) {
+            self.ending.push_back(session);
+        }
+    }
+
+    /// Sessions that have ended and have something left here.
+    pub fn ending(&self) -> Vec<SessionId> {
+        self.ending.iter().copied().collect()
+    }
+
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     pub fn waiting(&self) -> usize {
@@ -243,8 +257,14 @@ impl ShardCore {
                 self.answer(move || reply.complete(renewed.map_err(Error::Lock)));
             }
             LockRequest::EndSession { session, reply } => {
-                self.locks.ending.push_back(session);
+                if !self.locks.ending.contains(&session) {
+                    self.locks.ending.push_back(session);
+                }
                 self.end_sessions();
+                if self.locks.ending.contains(&session) {
+                    // There is more of it than the log has room for now.
+                    return self.stall(Stalled::Lock(LockRequest::EndSession { session, reply }));
+                }
                 // Behind what was logged for it.
                 self.wait(Need::Nothing, None, Box::new(move |done| reply.complete(done.map(drop))));
             }
@@ -501,6 +521,9 @@ impl ShardCore {
                     return;
                 }
                 self.look_at(&name);
+            }
+            if !self.remove_keys_of(session) {
+                return;
             }
             self.locks.ending.pop_front();
         }

@@ -2,6 +2,7 @@
 
 pub mod background;
 pub mod core;
+pub mod ephemeral;
 pub mod handle;
 mod internal;
 pub mod keeper;

@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use super::ephemeral::Ephemerals;
 use crate::error::{Error, Result};
 use crate::format::block::Op;
+use crate::format::ephemeral::{EPHEMERALS, decode_entry, encode_entry, entry_key};
 use crate::format::record::OpRef;
-use crate::ids::{CommitTs, Expiry, Keyspace, Kind, ShardId};
+use crate::ids::{CommitTs, Expiry, Keyspace, Kind, SessionId, ShardId};
+use crate::lock::sessions::Sessions;
 use crate::options::{BATCH_BYTES_MAX, KEY_LEN_MAX, VALUE_LEN_MAX};
 use crate::ring::Ring;
+use crate::runtime::Clock;
 use crate::table::Lookup;
 use crate::table::read_state::ReadState;
+use crate::txn::timestamps::Timestamps;
 use crate::value::ValueRef;
 
 /// What a program sees and changes.
@@ -18,6 +23,12 @@ pub struct Tx<'a> {
     pub(super) ring: &'a Ring,
     pub(super) shard: ShardId,
     pub(super) now_ms: u64,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) sessions: &'a Sessions,
+    pub(super) ephemerals: &'a Ephemerals,
+    pub(super) timestamps: &'a Timestamps,
+    /// Some of the writes say whose keys are.
+    pub(super) names_owners: bool,
     pub(super) writes: BTreeMap<(Keyspace, Vec<u8>), TxWrite>,
     pub(super) bytes: usize,
 }
@@ -87,11 +98,33 @@ impl Tx<'_> {
         if self.bytes > BATCH_BYTES_MAX {
             return Err(Error::BatchTooLarge { bytes: self.bytes as u64, max: BATCH_BYTES_MAX as u64 });
         }
+        if self.names_owners {
+            // What was said of it before no longer holds.
+            self.writes.remove(&(EPHEMERALS, entry_key(keyspace, key)));
+        }
         self.writes.insert((keyspace, key.to_vec()), write);
         Ok(())
     }
 
-    fn check_owner(&self, key: &[u8]) -> Result<()> {
+    /// A key that this step writes is this session's.
+    pub(super) fn say_owner(&mut self, keyspace: Keyspace, key: &[u8], session: SessionId) {
+        let value = encode_entry(session).to_vec();
+        let entry = TxWrite::Put { value, kind: Kind::BYTES, expiry: Expiry::NEVER };
+        self.writes.insert((EPHEMERALS, entry_key(keyspace, key)), entry);
+        self.names_owners = true;
+    }
+
+    /// Whose this step makes a key; `None` if it does not write it.
+    pub(super) fn said_owner(&self, keyspace: Keyspace, key: &[u8]) -> Option<Option<SessionId>> {
+        self.writes.get(&(keyspace, key.to_vec()))?;
+        let entry = self.writes.get(&(EPHEMERALS, entry_key(keyspace, key)));
+        Some(match entry {
+            Some(TxWrite::Put { value, .. }) => decode_entry(value).ok(),
+            Some(TxWrite::Delete) | None => None,
+        })
+    }
+
+    pub(super) fn check_owner(&self, key: &[u8]) -> Result<()> {
         let other = self.ring.owner_of_key(key);
         if other == self.shard { Ok(()) } else { Err(Error::CrossShard { first: self.shard, other }) }
     }

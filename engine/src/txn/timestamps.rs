@@ -35,6 +35,11 @@ impl Timestamps {
         self.last.fetch_max(seen.0, Ordering::SeqCst);
     }
 
+    /// The next number, for something that is no commit: nobody waits for it to become visible.
+    pub fn draw_number(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
     /// The next number; `in_flight` announces it first.
     pub fn draw(&self, in_flight: &InFlight) -> CommitTs {
         in_flight.announce(CommitTs(self.last.load(Ordering::SeqCst) + 1));
