@@ -32,6 +32,8 @@ use crate::shard::{LockRequest, Request, ShardHandle};
 use crate::txn::snapshots::Snapshots;
 use crate::txn::timestamps::Timestamps;
 use crate::warden;
+use crate::watch::dispatch::dispatch;
+use crate::watch::hub::Hub;
 
 pub const LOCK_FILE: &str = "LOCK";
 
@@ -206,6 +208,7 @@ impl Inner {
     fn begin_close(&self) -> Option<Running> {
         self.shared.closed.store(true, Ordering::Release);
         let running = self.running.lock().take()?;
+        self.shared.hub.end(&Error::Closed);
         for handle in &self.shared.shards {
             handle.close.set();
         }
@@ -399,6 +402,7 @@ async fn serve(
         ended.push(shard.ended);
         threads.push(shard.thread);
     }
+    let hub = Arc::new(Hub::new(Arc::clone(&timestamps), superblock.shards));
     let running = Running { ended, threads, root: Arc::clone(&root), timestamps, _lock: lock };
     if let Some(error) = failure {
         shards.iter().for_each(|handle| handle.close.set());
@@ -415,6 +419,7 @@ async fn serve(
         durability: options.durability,
         root: Arc::clone(&root),
         sessions,
+        hub,
         random: {
             let host = Arc::clone(&host);
             Box::new(move || host.random_u64())
@@ -426,5 +431,6 @@ async fn serve(
     let inner = Inner { client, shared, spawns, running: Mutex::new(Some(running)), report, path };
     let engine = Engine { inner: Arc::new(inner) };
     engine.spawn_on(ShardId(0), |local| Box::pin(warden::watch(local)))?;
+    engine.spawn_on(ShardId(0), |local| Box::pin(dispatch(local)))?;
     Ok(engine)
 }

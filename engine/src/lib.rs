@@ -29,6 +29,7 @@ pub mod txn;
 pub mod value;
 pub mod wal;
 mod warden;
+pub mod watch;
 
 pub use client::{Acquire, Client, LockHandle, Made, NewSession, PutIf, Scan, ScanRange, Snapshot, WriteOptions};
 pub use engine::{Engine, Local};
@@ -42,3 +43,4 @@ pub use pending::Pending;
 pub use report::{OpenReport, ShardStats, Stats};
 pub use shard::{Counters, Released, Tx, Wait};
 pub use value::{Condition, Entry, Value, ValueRef, WriteBatch, WriteOp};
+pub use watch::{Change, Watch, WatchEvent, WatchKeys, WatchOptions, What};

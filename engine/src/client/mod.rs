@@ -5,6 +5,7 @@
 mod lock;
 mod read;
 mod scan;
+mod watch;
 mod write;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::root::Root;
 use crate::runtime::Clock;
 use crate::shard::ShardHandle;
 use crate::txn::snapshots::Snapshots;
+use crate::watch::hub::Hub;
 
 /// What an engine's clients share.
 pub struct Shared {
@@ -34,6 +36,7 @@ pub struct Shared {
     pub durability: Durability,
     pub root: Arc<Root>,
     pub sessions: Arc<Sessions>,
+    pub hub: Arc<Hub>,
     /// Numbers that nobody can guess.
     pub random: Box<dyn Fn() -> u64 + Send + Sync>,
     pub closed: AtomicBool,

@@ -29,6 +29,8 @@ use crate::txn::timestamps::Timestamps;
 use crate::value::WriteOp;
 use crate::wal::flush::FlushError;
 use crate::wal::{FlushPlan, Log, Next, Refused, Room, Segment};
+use crate::watch::feed::Feed;
+use crate::watch::hub::Hub;
 
 /// Sealed memtables that may wait for their checkpoint before writers do.
 const SEALED_MAX: usize = 4;
@@ -113,6 +115,8 @@ pub struct ShardCore {
     pub(super) outbox: Outbox,
     pub(super) locks: Locks,
     pub(super) ephemerals: Ephemerals,
+    /// While anybody watches.
+    feed: Option<Box<Feed>>,
     order: Order,
     closing: bool,
     memtable_bytes: u64,
@@ -168,6 +172,7 @@ impl ShardCore {
             outbox: Outbox::default(),
             locks,
             ephemerals,
+            feed: None,
             order: Order::Deferred,
             closing: false,
             memtable_bytes,
@@ -405,6 +410,9 @@ impl ShardCore {
             record::encode(out, commit, ops.clone());
         });
         let appended = appended.map_err(|refused| self.unwritten(refused))?;
+        if let Some(feed) = &mut self.feed {
+            feed.note(commit, ops.clone());
+        }
         insert_all(&mut self.memory, ops.map(|op| (op.keyspace, op.key, NewVersion { ts: commit, op: op.change })));
         self.counters.writes += 1;
         self.counters.write_bytes += len as u64;
@@ -467,9 +475,13 @@ impl ShardCore {
             self.outbox.replies.push((reply, Ok(wrote.unwrap_or(CommitTs::ZERO))));
         }
         if let Some(at) = visible {
+            if let Some(feed) = &mut self.feed {
+                feed.show(at);
+            }
             self.view.set_visible(at);
             let oldest = self.waiters.iter().find_map(|waiter| waiter.wrote);
             self.view.in_flight.set_oldest(oldest.unwrap_or(CommitTs::MAX));
+            self.stir_watches();
         }
     }
 
@@ -515,6 +527,26 @@ impl ShardCore {
             self.refuse_stalled(stalled, error.clone());
         }
         self.refuse_line(&error);
+        self.stir_watches();
+    }
+
+    fn stir_watches(&self) {
+        if let Some(feed) = &self.feed {
+            feed.stir();
+        }
+    }
+
+    /// From now on what is committed is shown to the hub.
+    pub fn begin_feed(&mut self, hub: &Arc<Hub>, round: u64) {
+        match &mut self.feed {
+            Some(feed) => feed.round = feed.round.max(round),
+            None => self.feed = Some(Box::new(Feed::new(Arc::clone(hub), self.view.id, round))),
+        }
+    }
+
+    /// Nobody watches who entered in this round or before.
+    pub fn end_feed(&mut self, round: u64) {
+        self.feed.take_if(|feed| feed.round <= round);
     }
 
     fn read_state(&self) -> Arc<ReadState> {

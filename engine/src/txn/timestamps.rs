@@ -71,6 +71,11 @@ impl InFlight {
         self.floor.store(oldest.0, Ordering::SeqCst);
     }
 
+    /// The oldest commit that may be under way, or `MAX`.
+    pub fn oldest(&self) -> CommitTs {
+        CommitTs(self.floor.load(Ordering::SeqCst))
+    }
+
     /// Whether every commit up to `at`, drawn before, is visible on this shard.
     pub fn is_settled(&self, at: CommitTs) -> bool {
         self.floor.load(Ordering::SeqCst) > at.0
