@@ -465,7 +465,7 @@ impl Log {
     /// Tables hold everything before `applied`, durably: segments that are no longer needed are handed out.
     pub fn trim(&mut self, applied: Lsn) -> Vec<Segment> {
         self.marks.set_applied(applied);
-        let trimmed = self.segments.take_trimmed(applied);
+        let trimmed = self.segments.take_trimmed(applied, self.dir.history_bytes);
         self.marks.set_trimmed(self.segments.first_lsn().min(applied));
         trimmed
     }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::WatchEvent;
 use super::feed::change;
@@ -19,6 +20,9 @@ use crate::runtime::Executor;
 use crate::wal::LogIdentity;
 use crate::wal::reread::{Reread, Rereader, Stretch};
 
+/// After a shard had no room for what it was asked.
+const RETRY: Duration = Duration::from_millis(20);
+
 pub async fn catch_up(client: Client, executor: Rc<dyn Executor>, hub: Arc<Hub>, backlog: Backlog) {
     let Backlog { id, queue, from } = backlog;
     let mut at = from;
@@ -26,6 +30,10 @@ pub async fn catch_up(client: Client, executor: Rc<dyn Executor>, hub: Arc<Hub>,
         match read_on(&client, &executor, &queue, at).await {
             Ok(Some(reached)) => at = reached,
             Ok(None) => return hub.leave(id),
+            Err(error) if error.is_retryable() => {
+                executor.sleep(RETRY).await;
+                continue;
+            }
             Err(error) => return hub.give_up(id, &queue, error),
         }
         if hub.join(id, &queue, at) {
