@@ -80,13 +80,17 @@ pub enum corering_status {
     CORERING_ERROR_DEADLOCK = -30,
     /// The semaphore is in use with another number of permits.
     CORERING_ERROR_OTHER_PERMITS = -31,
+    /// Changes so far back are not kept any more; `corering_watch_progress` tells from where there are all.
+    CORERING_ERROR_COMPACTED = -32,
+    /// The watch was cut off because it was not taken from; `corering_watch_progress` tells from where to go on.
+    CORERING_ERROR_LAGGED = -33,
 }
 
 use corering_status::*;
 
 impl corering_status {
     /// Every status, in the order of the header.
-    pub const ALL: [corering_status; 36] = [
+    pub const ALL: [corering_status; 38] = [
         CORERING_OK,
         CORERING_NOT_FOUND,
         CORERING_REFUSED,
@@ -123,6 +127,8 @@ impl corering_status {
         CORERING_ERROR_WRONG_SECRET,
         CORERING_ERROR_DEADLOCK,
         CORERING_ERROR_OTHER_PERMITS,
+        CORERING_ERROR_COMPACTED,
+        CORERING_ERROR_LAGGED,
     ];
 
     /// The status with this number, if there is one.
@@ -173,6 +179,8 @@ impl corering_status {
             CORERING_ERROR_WRONG_SECRET => c"wrong_secret",
             CORERING_ERROR_DEADLOCK => c"deadlock",
             CORERING_ERROR_OTHER_PERMITS => c"other_permits",
+            CORERING_ERROR_COMPACTED => c"compacted",
+            CORERING_ERROR_LAGGED => c"lagged",
         }
     }
 
@@ -208,6 +216,8 @@ impl From<&Error> for corering_status {
             Error::NoSpace { .. } => CORERING_ERROR_NO_SPACE,
             Error::Poisoned(_) => CORERING_ERROR_POISONED,
             Error::Closed => CORERING_ERROR_CLOSED,
+            Error::Compacted { .. } => CORERING_ERROR_COMPACTED,
+            Error::Lagged { .. } => CORERING_ERROR_LAGGED,
             Error::Locked { .. } => CORERING_ERROR_LOCKED,
             Error::Corrupt { .. } => CORERING_ERROR_CORRUPT,
             Error::Incompatible { .. } => CORERING_ERROR_INCOMPATIBLE,

@@ -266,6 +266,12 @@ impl Client {
         answer
     }
 
+    /// The session lives and this is its secret.
+    pub fn check_session_key(&self, session: SessionKey) -> Result<()> {
+        self.check_open()?;
+        self.shared.sessions.check(session, self.now_ms()).map_err(Error::Lock)
+    }
+
     /// Whoever writes for a session knows its secret.
     pub(super) fn check_session(&self, options: WriteOptions) -> Result<()> {
         match options.session {

@@ -229,12 +229,21 @@ impl Watch {
     pub fn on_ready(&self, notify: impl Fn() + Send + Sync + 'static) {
         let notify: Notify = Arc::new(notify);
         let mut state = self.queue.state.lock();
-        state.notify = Some(Arc::clone(&notify));
+        let before = state.notify.replace(Arc::clone(&notify));
         let ready = !state.waiting.is_empty() || state.end.is_some();
         drop(state);
+        drop(before);
         if ready {
             notify();
         }
+    }
+
+    /// End it: whoever waits is told [`Error::Closed`] behind what waits.
+    pub fn stop(&self) {
+        self.hub.leave(self.id);
+        self.queue.end(Error::Closed);
+        self.queue.room.set();
+        self.queue.signal();
     }
 
     pub fn keyspace(&self) -> Keyspace {
@@ -251,8 +260,9 @@ impl Drop for Watch {
         let mut state = self.queue.state.lock();
         state.dropped = true;
         state.waiting.clear();
-        state.notify = None;
+        let notify = state.notify.take();
         drop(state);
+        drop(notify);
         self.queue.room.set();
         self.hub.leave(self.id);
     }
