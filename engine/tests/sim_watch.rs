@@ -111,14 +111,11 @@ async fn watcher(engine: Engine, life: Rc<Life<Model>>, over: Rc<Cell<bool>>, se
                 Ok(None) => {
                     // A mark of progress counts like an event.
                     let progress = watch.progress();
-                    let mut model = life.model.borrow_mut();
-                    if progress < model.reached {
-                        return Err(format!("progress fell from {} to {progress}", model.reached));
+                    let before = std::mem::replace(&mut life.model.borrow_mut().reached, progress);
+                    if progress < before {
+                        return Err(format!("progress fell from {before} to {progress}"));
                     }
-                    model.reached = progress;
-                    let done = over.get() && progress >= client.last_commit();
-                    drop(model);
-                    if done {
+                    if over.get() && progress >= client.last_commit() {
                         return Ok(());
                     }
                     life.executor.sleep(Duration::from_micros(100)).await;

@@ -183,7 +183,7 @@ fn every_watch_sees_the_same_history_from_its_place_on() {
     assert!(from.wait(BRIEF).unwrap().is_none());
     // The last change of each key is what stands there.
     let mut last = BTreeMap::new();
-    events.iter().flat_map(|event| shown(event)).for_each(|(key, value)| drop(last.insert(key, value)));
+    events.iter().flat_map(shown).for_each(|(key, value)| drop(last.insert(key, value)));
     let view = db.client().snapshot().unwrap();
     let stored: BTreeMap<_, _> = db
         .client()
@@ -309,7 +309,9 @@ fn the_end_comes_behind_what_waits_and_wakes_whoever_waits() {
     let (waits, reads) = (db.watch(all(), None), db.watch(all(), None));
     let told = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&told);
-    reads.on_ready(move || drop(count.fetch_add(1, Ordering::Relaxed)));
+    reads.on_ready(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
     let at = db.put(b"k", b"v");
     let waiter = std::thread::spawn(move || {
         assert_eq!(next(&waits).at, at);
