@@ -272,7 +272,8 @@ fn a_guard_refuses_a_stale_holder_whatever_it_writes() {
     let server = Server::start(&["--shards", "2"]);
     let (mut old, mut new) = (server.client(), server.client());
     let (id, _) = open(&mut old, "TTL 600000");
-    open(&mut new, "");
+    let (live, secret) = open(&mut new, "");
+    let put = format!("KEY.PUT k v SESSION {live} {secret}");
     let (stale, _) = acquire(&mut old, "l");
     old.ok(&format!("GUARD l {stale} SET k mine"));
     new.ok(&format!("SESSION.KILL {id}"));
@@ -307,6 +308,7 @@ fn a_guard_refuses_a_stale_holder_whatever_it_writes() {
         "DELEX k",
         "DELEX k IFEQ mine",
         "DELIFEQ k mine",
+        &put,
     ];
     for write in writes {
         assert_eq!(code(&mut old, &format!("GUARD l {stale} {write}")), "FENCED", "{write}");
@@ -321,7 +323,8 @@ fn a_guard_refuses_a_stale_holder_whatever_it_writes() {
     for name in names.as_array().unwrap() {
         let name = String::from_utf8(name.as_bytes().unwrap().to_vec()).unwrap().to_ascii_uppercase();
         let tried = writes.iter().any(|write| write.split(' ').next() == Some(&*name));
-        let refused = ["MSET", "MSETNX", "RENAME", "RENAMENX", "FLUSHDB", "FLUSHALL", "GUARD"].contains(&&*name);
+        let refused =
+            ["MSET", "MSETNX", "RENAME", "RENAMENX", "FLUSHDB", "FLUSHALL", "GUARD", "KEY.SEQ"].contains(&&*name);
         assert!(tried != refused, "{name}");
     }
     for line in

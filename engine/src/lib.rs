@@ -29,10 +29,11 @@ pub mod txn;
 pub mod value;
 pub mod wal;
 mod warden;
+pub mod watch;
 
 pub use client::{
-    Acquire, Client, Fate, Isolation, Keys, LockCursor, LockFilter, LockHandle, NewSession, PutIf, Savepoint, Scan, ScanRange,
-    Snapshot, Transaction, TransactionId, TransactionOptions, Usage, WriteOptions,
+    Acquire, Client, Fate, Isolation, Keys, LockCursor, LockFilter, LockHandle, Made, NewSession, PutIf, Savepoint,
+    Scan, ScanRange, Snapshot, Transaction, TransactionId, TransactionOptions, Usage, WriteOptions,
 };
 pub use engine::{Engine, Local};
 pub use error::{Error, Poisoned, Result, Stage};
@@ -51,3 +52,4 @@ pub use shard::{Counters, NameFilter, Released, StageTimes, Stages, Tx, Wait};
 pub use txn::stats::TxStats;
 pub use txn::{TxError, TxNumber};
 pub use value::{Condition, Entry, Value, ValueRef, WriteBatch, WriteOp};
+pub use watch::{Change, Watch, WatchEvent, WatchKeys, WatchOptions, What};

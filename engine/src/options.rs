@@ -52,6 +52,8 @@ pub struct Options {
     pub memtable_bytes: u64,
     /// Bytes of a full-grown log segment; the first ones are smaller.
     pub segment_bytes: u64,
+    /// Bytes of each shard's log that are kept beyond what recovery needs, for watches from further back.
+    pub history_bytes: u64,
     /// Requests that may wait in one shard's inbox.
     pub inbox_len: u32,
     /// Pin each shard's thread to its processor.
@@ -67,6 +69,7 @@ impl Default for Options {
             error_if_exists: false,
             memtable_bytes: 64 << 20,
             segment_bytes: 64 << 20,
+            history_bytes: 0,
             inbox_len: 8192,
             pin_threads: true,
         }

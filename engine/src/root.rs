@@ -180,6 +180,7 @@ fn create_root(host: &Arc<dyn Host>, options: &Options) -> Result<(MirrorFile, S
         reserved_commits: CommitTs::ZERO,
         unsynced_lease_ms: 0,
         boot: host.boot(),
+        history_after: CommitTs::ZERO,
     };
     let mark = Path::new(CREATING_FILE);
     let io = |op, path: &Path, e| Error::io(op, fs.root().join(path), e);

@@ -37,6 +37,7 @@ mod stats;
 mod status;
 mod value;
 mod version;
+mod watch;
 mod write;
 
 pub(crate) use corering_engine as engine;
@@ -59,3 +60,4 @@ pub use stats::*;
 pub use status::corering_status;
 pub use value::*;
 pub use version::*;
+pub use watch::*;

@@ -8,9 +8,9 @@ use std::process::Command;
 use support::root;
 
 /// The files in the order in which a reader wants the header.
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "version", "status", "error", "options", "db", "value", "op", "kv", "batch", "execute", "snapshot", "iterator",
-    "queue", "session", "lock", "stats",
+    "queue", "session", "lock", "stats", "watch",
 ];
 
 fn generated() -> String {

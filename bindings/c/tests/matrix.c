@@ -54,6 +54,8 @@ static void *make_handle(enum what what, struct call *call, corering_db *db)
     corering_snapshot *snapshot;
     corering_iterator *iterator;
     corering_queue *queue;
+    corering_watch *watch;
+    corering_watch_options watched;
     if (db == NULL) {
         return NULL;
     }
@@ -69,6 +71,13 @@ static void *make_handle(enum what what, struct call *call, corering_db *db)
     case ITERATOR:
         CHECK_OK(corering_scan(db, NULL, &iterator));
         return iterator;
+    case WATCH:
+        CHECK_OK(corering_watch_options_init(&watched, sizeof watched));
+        watched.flags = 0;
+        watched.key = "untouched";
+        watched.key_len = 9;
+        CHECK_OK(corering_watch_new(db, &watched, &watch));
+        return watch;
     default:
         CHECK_OK(corering_queue_new(db, 64, &queue));
         return queue;
@@ -86,6 +95,8 @@ static int32_t end_handle(enum what what, void *handle)
         return corering_snapshot_free(handle);
     case ITERATOR:
         return corering_iterator_free(handle);
+    case WATCH:
+        return corering_watch_free(handle);
     default:
         return corering_queue_free(handle);
     }
@@ -105,6 +116,7 @@ static void *make_input(enum what what, struct call *call, corering_db *db)
     corering_session session;
     corering_session_options session_options;
     corering_lock_options lock;
+    corering_watch_options watch;
     char path[4096];
 
     memset(&session, 0, sizeof session);
@@ -156,6 +168,9 @@ static void *make_input(enum what what, struct call *call, corering_db *db)
     case LOCK_OPTIONS:
         CHECK_OK(corering_lock_options_init(&lock, sizeof lock));
         return exactly(&lock, sizeof lock);
+    case WATCH_OPTIONS:
+        CHECK_OK(corering_watch_options_init(&watch, sizeof watch));
+        return exactly(&watch, sizeof watch);
     case STATS:
         return exactly(&stats, sizeof stats);
     default:
@@ -215,7 +230,7 @@ static void release_outputs(const struct call *call)
         if (out == NULL || is_empty(call, p)) {
             continue;
         }
-        if (what >= NEW_DB && what <= NEW_QUEUE) {
+        if (what >= NEW_DB && what <= NEW_WATCH) {
             CHECK_OK(end_handle((enum what)(DB + (what - NEW_DB)), *(void **)out));
         } else if (what == NEW_VALUE) {
             CHECK_OK(corering_value_free(out));

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 use std::time::Instant;
 
-use corering_engine::{Client, Engine, Error, Expiry, Keyspace, Options, Pending, ScanRange, WriteBatch, WriteOptions};
+use corering_engine::{Client, Engine, Error, Keyspace, Options, Pending, ScanRange, WriteBatch, WriteOptions};
 use hdrhistogram::Histogram;
 
 use super::keys::{self, Keys, Values};
@@ -81,7 +81,7 @@ fn fill(plan: &Plan, client: &Client) -> Result<(), Failure> {
 }
 
 fn options() -> WriteOptions {
-    WriteOptions { durability: None, expiry: Expiry::NEVER }
+    WriteOptions::default()
 }
 
 /// A write under way, with its latency to be known.

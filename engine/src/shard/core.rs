@@ -8,16 +8,18 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::ephemeral::{Ephemerals, names_owners};
 use super::gate::{Gate, GateNews};
 use super::lock_request::LockRequest;
 use super::locking::Locks;
 use super::request::{Program, Reply, Request};
 use super::stages::{self, SAMPLED, Stages};
-use super::tx::{Tx, TxPart, TxWrite, ops};
+use super::tx::{Tx, TxPart, TxWorld, TxWrite, ops};
 use super::view::ShardView;
 use crate::canary::{Canary, planted};
 use crate::error::{Error, Poisoned, Result, Stage};
 use crate::format::block::Op;
+use crate::format::ephemeral::EPHEMERALS;
 use crate::format::record::{self, OpRef};
 use crate::ids::{CommitTs, Keyspace, Lsn, ShardId};
 use crate::options::Durability;
@@ -31,6 +33,8 @@ use crate::txn::timestamps::Timestamps;
 use crate::value::WriteOp;
 use crate::wal::flush::FlushError;
 use crate::wal::{Appended, FlushPlan, Log, Next, Refused, Room, Segment};
+use crate::watch::feed::Feed;
+use crate::watch::hub::Hub;
 
 /// Sealed memtables that may wait for their checkpoint before writers do.
 const SEALED_MAX: usize = 4;
@@ -133,6 +137,9 @@ pub struct ShardCore {
     pub(super) outbox: Outbox,
     pub(super) locks: Locks,
     key_locks: KeyLocks,
+    pub(super) ephemerals: Ephemerals,
+    /// While anybody watches.
+    feed: Option<Box<Feed>>,
     order: Order,
     closing: bool,
     memtable_bytes: u64,
@@ -169,12 +176,13 @@ pub struct CoreParts {
     pub ring: Arc<Ring>,
     pub clock: Arc<dyn Clock>,
     pub locks: Locks,
+    pub ephemerals: Ephemerals,
 }
 
 impl ShardCore {
     pub fn new(parts: CoreParts) -> ShardCore {
-        let CoreParts { view, log, memory, sealed, tables, memtable_bytes, hash_seed, timestamps, ring, clock, locks } =
-            parts;
+        let CoreParts { view, log, memory, sealed, tables, memtable_bytes, hash_seed, .. } = parts;
+        let CoreParts { timestamps, ring, clock, locks, ephemerals, .. } = parts;
         let mut core = ShardCore {
             view,
             log,
@@ -188,6 +196,8 @@ impl ShardCore {
             outbox: Outbox::default(),
             locks,
             key_locks: KeyLocks::default(),
+            ephemerals,
+            feed: None,
             order: Order::Deferred,
             closing: false,
             memtable_bytes,
@@ -212,8 +222,14 @@ impl ShardCore {
         &self.timestamps
     }
 
-    pub(super) fn key_locks(&self) -> &KeyLocks {
-        &self.key_locks
+    /// What a step sees of this shard.
+    pub(super) fn tx_part<'a>(&'a self, state: &'a ReadState) -> TxPart<'a> {
+        TxPart { shard: self.view.id, state, locks: &self.key_locks, ephemerals: &self.ephemerals }
+    }
+
+    /// What a step sees beside its shards.
+    pub(super) fn tx_world(&self) -> TxWorld<'_> {
+        TxWorld { ring: &self.ring, clock: &*self.clock, sessions: self.locks.sessions(), timestamps: &self.timestamps }
     }
 
     /// Whether something was applied that readers do not see yet.
@@ -327,8 +343,8 @@ impl ShardCore {
 
     fn run(&mut self, program: Box<dyn Program>, level: Durability) {
         let (state, _) = self.view.latest();
-        let parts = [TxPart { shard: self.view.id, state: &state, locks: &self.key_locks }];
-        let mut tx = Tx::new(&parts, &self.ring, self.clock.wall_ms());
+        let parts = [self.tx_part(&state)];
+        let mut tx = Tx::new(&parts, self.tx_world());
         let reply = program.run(&mut tx);
         let writes = tx.writes;
         if writes.is_empty() {
@@ -398,9 +414,10 @@ impl ShardCore {
         match self.write(ops, level) {
             // Nobody stands in line before it, and it waits for nothing.
             Ok((commit, Need::Nothing)) if self.waiters.is_empty() => {
-                self.view.set_visible(commit);
+                show(&mut self.feed, &self.view, commit);
                 self.view.in_flight.set_oldest(CommitTs::MAX);
                 self.log.settle(commit);
+                self.stir_watches();
                 Ok(Some(commit))
             }
             Ok((commit, need)) => {
@@ -441,8 +458,24 @@ impl ShardCore {
         }
     }
 
-    /// One record into the log and the memtable.
+    /// One record into the log and the memtable, with what it means for ephemeral keys.
     pub(super) fn write<'a>(
+        &mut self,
+        ops: impl Iterator<Item = OpRef<'a>> + Clone,
+        level: Durability,
+    ) -> std::result::Result<(CommitTs, Need), Unwritten> {
+        if self.ephemerals.is_empty() && !names_owners(ops.clone()) {
+            return self.write_record(ops, level);
+        }
+        let released = self.ephemerals.released_by(ops.clone());
+        let entries = released.iter().map(|entry| OpRef { keyspace: EPHEMERALS, key: entry, change: Op::Delete });
+        let ops = ops.map(lent).chain(entries);
+        let written = self.write_record(ops.clone(), level)?;
+        self.ephemerals.follow(ops);
+        Ok(written)
+    }
+
+    fn write_record<'a>(
         &mut self,
         ops: impl Iterator<Item = OpRef<'a>> + Clone,
         level: Durability,
@@ -480,6 +513,7 @@ impl ShardCore {
         let appended = appended.expect("room was found, and nobody came between");
         // It may leave no version, and yet the log is trimmed behind it.
         self.memory.note(commit);
+        self.ephemerals.follow(ops.clone());
         self.enter(commit, appended, len, ops, level)
     }
 
@@ -489,9 +523,12 @@ impl ShardCore {
         commit: CommitTs,
         appended: Appended,
         len: usize,
-        ops: impl Iterator<Item = OpRef<'a>>,
+        ops: impl Iterator<Item = OpRef<'a>> + Clone,
         level: Durability,
     ) -> Need {
+        if let Some(feed) = &mut self.feed {
+            feed.note(commit, ops.clone());
+        }
         insert_all(&mut self.memory, ops.map(|op| (op.keyspace, op.key, NewVersion { ts: commit, op: op.change })));
         self.counters.writes += 1;
         self.counters.write_bytes += len as u64;
@@ -573,7 +610,7 @@ impl ShardCore {
             if let Answer::Gate { gate, came } = &mut front.answer {
                 if !std::mem::replace(came, true) {
                     if let Some(at) = visible.take() {
-                        self.view.set_visible(at);
+                        show(&mut self.feed, &self.view, at);
                     }
                     if front.wrote.is_some() {
                         self.view.stand_at(gate);
@@ -597,12 +634,13 @@ impl ShardCore {
             }
         }
         if let Some(at) = visible {
-            self.view.set_visible(at);
+            show(&mut self.feed, &self.view, at);
         }
         if moved {
             self.log.settle(self.view.visible());
             let oldest = self.waiters.iter().find_map(|waiter| waiter.wrote);
             self.view.in_flight.set_oldest(oldest.unwrap_or(CommitTs::MAX));
+            self.stir_watches();
         }
     }
 
@@ -666,6 +704,26 @@ impl ShardCore {
             self.refuse_stalled(stalled, error.clone());
         }
         self.refuse_line(&error);
+        self.stir_watches();
+    }
+
+    fn stir_watches(&self) {
+        if let Some(feed) = &self.feed {
+            feed.stir();
+        }
+    }
+
+    /// From now on what is committed is shown to the hub.
+    pub fn begin_feed(&mut self, hub: &Arc<Hub>, round: u64) {
+        match &mut self.feed {
+            Some(feed) => feed.round = feed.round.max(round),
+            None => self.feed = Some(Box::new(Feed::new(Arc::clone(hub), self.view.id, round))),
+        }
+    }
+
+    /// Nobody watches who entered in this round or before.
+    pub fn end_feed(&mut self, round: u64) {
+        self.feed.take_if(|feed| feed.round <= round);
     }
 
     fn read_state(&self) -> Arc<ReadState> {
@@ -806,6 +864,19 @@ impl ShardCore {
     pub fn memory_bytes(&self) -> u64 {
         self.memory.bytes() + self.sealed.iter().map(|sealed| sealed.memtable.bytes()).sum::<u64>()
     }
+}
+
+/// An op lent for a shorter time, beside others that live no longer.
+fn lent<'b, 'a: 'b>(op: OpRef<'a>) -> OpRef<'b> {
+    op
+}
+
+/// Everything up to a commit is visible now, to readers and to watches.
+fn show(feed: &mut Option<Box<Feed>>, view: &ShardView, at: CommitTs) {
+    if let Some(feed) = feed {
+        feed.show(at);
+    }
+    view.set_visible(at);
 }
 
 fn plain_reply(reply: crate::pending::Completer<()>) -> Reply {

@@ -79,9 +79,7 @@ impl Locks {
         };
         let id = self.table.find_or_add(name);
         self.table.enter(id, new, token, now_ms);
-        if !self.sessions.contains(session) && self.ending.back() != Some(&session) && !self.ending.contains(&session) {
-            self.ending.push_back(session);
-        }
+        self.end_first(session);
     }
 
     pub fn next_due_ms(&self) -> Option<u64> {
@@ -93,6 +91,22 @@ impl Locks {
     /// Whether a new hold may be given at all.
     fn is_open(&self, now_ms: u64, hold: &NewHold) -> bool {
         hold.token.is_some() || now_ms >= self.closed_until_ms
+    }
+
+    /// What is left of a session that ended before this opening is ended first of all.
+    pub fn end_first(&mut self, session: SessionId) {
+        if !self.sessions.contains(session) && !self.ending.contains(&session) {
+            self.ending.push_back(session);
+        }
+    }
+
+    /// Sessions that have ended and have something left here.
+    pub fn ending(&self) -> Vec<SessionId> {
+        self.ending.iter().copied().collect()
+    }
+
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     pub fn waiting(&self) -> usize {
@@ -170,8 +184,14 @@ impl ShardCore {
                 self.answer(move || reply.complete(renewed.map_err(Error::Lock)));
             }
             LockRequest::EndSession { session, reply } => {
-                self.locks.ending.push_back(session);
+                if !self.locks.ending.contains(&session) {
+                    self.locks.ending.push_back(session);
+                }
                 self.end_sessions();
+                if self.locks.ending.contains(&session) {
+                    // There is more of it than the log has room for now.
+                    return self.stall(Stalled::Lock(LockRequest::EndSession { session, reply }));
+                }
                 // Behind what was logged for it.
                 self.wait(Need::Nothing, None, Box::new(move |done| reply.complete(done.map(drop))));
             }
@@ -487,6 +507,9 @@ impl ShardCore {
                     self.outbox.kick_locks = true;
                     return;
                 }
+            }
+            if !self.remove_keys_of(session) {
+                return;
             }
             self.locks.table.forget_session(session);
             self.locks.ending.pop_front();

@@ -114,6 +114,7 @@ impl Home {
             path: ShardPaths::of(shard).wal,
             id: LogIdentity { db_id: self.db_id, shard },
             segment_bytes: self.options.segment_bytes,
+            history_bytes: self.options.history_bytes,
         }
     }
 }

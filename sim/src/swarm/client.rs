@@ -268,7 +268,7 @@ impl Hands {
     }
 
     fn options(&self, level: Durability, expiry: Expiry) -> WriteOptions {
-        WriteOptions { durability: Some(level), expiry }
+        WriteOptions { durability: Some(level), expiry, session: None }
     }
 
     fn own_key(&mut self) -> usize {

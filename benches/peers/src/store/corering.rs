@@ -45,7 +45,7 @@ fn at(level: Level) -> WriteOptions {
         Level::Durable => Durability::Sync,
         Level::NoWait => Durability::None,
     };
-    WriteOptions { durability: Some(durability), expiry: Expiry::NEVER }
+    WriteOptions { durability: Some(durability), ..WriteOptions::default() }
 }
 
 impl Store for Corering {

@@ -25,6 +25,7 @@ from .errors import (
     BatchTooLargeError,
     BusyError,
     ClosedError,
+    CompactedError,
     CorruptError,
     CrossShardError,
     DeadlockError,
@@ -37,6 +38,7 @@ from .errors import (
     InvalidHandleError,
     IoError,
     KeyTooLargeError,
+    LaggedError,
     LeaseExpiredError,
     LockError,
     LockHeldError,
@@ -59,6 +61,7 @@ from .locks import Lock, LockPart, Session, SessionInfo, SessionKey
 from .operations import Operation, Result
 from .reading import Scan
 from .settings import Condition, Durability, Entry, PutIf, Stats, Value
+from .watching import Change, Event, Watch
 
 __version__: str = _ffi.string(_lib.corering_version()).decode()
 
@@ -72,7 +75,9 @@ __all__ = [
     "Batch",
     "BatchTooLargeError",
     "BusyError",
+    "Change",
     "ClosedError",
+    "CompactedError",
     "Condition",
     "CorruptError",
     "CrossShardError",
@@ -81,6 +86,7 @@ __all__ = [
     "Durability",
     "Entry",
     "Error",
+    "Event",
     "FencedError",
     "ForkedError",
     "IncompatibleError",
@@ -89,6 +95,7 @@ __all__ = [
     "InvalidHandleError",
     "IoError",
     "KeyTooLargeError",
+    "LaggedError",
     "LeaseExpiredError",
     "Lock",
     "LockError",
@@ -116,6 +123,7 @@ __all__ = [
     "UnsupportedError",
     "Value",
     "ValueTooLargeError",
+    "Watch",
     "WrongSecretError",
     "WrongTokenError",
     "aio",

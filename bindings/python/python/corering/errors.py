@@ -165,6 +165,14 @@ class OtherPermitsError(LockError, ValueError):
     """The semaphore is in use with another number of permits."""
 
 
+class CompactedError(Error):
+    """Changes so far back are not kept any more; `progress` of the watch tells from where there are all."""
+
+
+class LaggedError(Error):
+    """The watch was cut off because it was not taken from; `progress` of it tells from where to go on."""
+
+
 class _Classes:
     """By status."""
 
@@ -200,6 +208,8 @@ class _Classes:
         lib.CORERING_ERROR_WRONG_SECRET: WrongSecretError,
         lib.CORERING_ERROR_DEADLOCK: DeadlockError,
         lib.CORERING_ERROR_OTHER_PERMITS: OtherPermitsError,
+        lib.CORERING_ERROR_COMPACTED: CompactedError,
+        lib.CORERING_ERROR_LAGGED: LaggedError,
     }
 
 
