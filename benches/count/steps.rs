@@ -86,7 +86,7 @@ fn bytes() {
     let key = key(1);
     let op =
         OpRef { keyspace: KS, key: &key, change: Op::Put { kind: Kind::BYTES, expiry: Expiry::NEVER, value: &VALUE } };
-    let mut encoded = vec![0; record::encoded_len(std::iter::once(op))];
+    let mut encoded = vec![0; record::encoded_len(0, std::iter::once(op))];
     counted_record_encode(&mut encoded, op);
     counted_record_decode(&encoded);
     let mut framed = vec![0x5a; frame_len(encoded.len())];
@@ -173,8 +173,8 @@ fn counted_ring_lookup(ring: &Ring) {
 fn counted_record_encode(out: &mut [u8], op: OpRef<'_>) {
     for _ in 0..TIMES {
         let op = black_box(op);
-        assert_eq!(record::encoded_len(std::iter::once(op)), out.len());
-        record::encode(black_box(&mut *out), CommitTs(7), std::iter::once(op));
+        assert_eq!(record::encoded_len(0, std::iter::once(op)), out.len());
+        record::encode(black_box(&mut *out), CommitTs(7), &[], std::iter::once(op));
     }
 }
 

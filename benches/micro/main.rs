@@ -12,6 +12,7 @@ mod put;
 mod recovery;
 mod ring;
 mod scan;
+mod txn;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ fn short() -> Criterion {
 criterion_group! {
     name = micro;
     config = short();
-    targets = ring::benches, format::benches, disk::benches, put::benches, get::benches, scan::benches, recovery::benches
+    targets = ring::benches, format::benches, disk::benches, put::benches, get::benches, scan::benches, txn::benches,
+        recovery::benches
 }
 criterion_main!(micro);

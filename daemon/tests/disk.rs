@@ -99,6 +99,13 @@ fn a_full_disk_refuses_puts_and_loses_nothing() {
     for n in 0..400 {
         assert_eq!(known.write(&mut client, format!("key:{n}"), Some(value(n))), Wrote::Done);
     }
+    let session = client.words("SESSION.OPEN TTL 3600000");
+    let part = |i: usize| String::from_utf8(session.as_array().unwrap()[i].as_bytes().unwrap().to_vec()).unwrap();
+    let session = format!("{} {}", part(0), part(1));
+    for n in 0..8 {
+        let granted = client.words(&format!("LOCK.ACQUIRE lock:{n}"));
+        assert!(!granted.is_error(), "{granted:?}");
+    }
     disk.fill();
     let refused = put_until_it_fails(&mut known, &mut client, 400);
     assert!(matches!(&refused, Wrote::Refused(text) if text.starts_with("MISCONF no space left")), "{refused:?}");
@@ -108,6 +115,12 @@ fn a_full_disk_refuses_puts_and_loses_nothing() {
         assert_eq!(known.write(&mut client, format!("key:{n}"), None), Wrote::Done, "delete {n} on a full disk");
     }
     known.verify(&mut client, "full, after deletes");
+    // And so does letting go of locks.
+    for n in 0..4 {
+        assert_eq!(client.integer(&format!("LOCK.RELEASE lock:{n}")), 0, "lock {n} on a full disk");
+    }
+    let ended = client.words(&format!("SESSION.CLOSE {session}"));
+    assert!(!ended.is_error(), "a session's end on a full disk: {ended:?}");
     // A kill while it is full, and a start while it still is.
     server.kill();
     let mut server = Server::start_logging(&dir, disk.beside(), &FLAGS)

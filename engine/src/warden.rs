@@ -23,7 +23,7 @@ pub async fn watch(local: Local) {
     // When to look at the waits again, while there are any.
     let mut next_look_ms = None;
     loop {
-        let unfinished = end_sessions(&client).await;
+        let Ok(unfinished) = end_sessions(&client).await else { return };
         let mut now_ms = client.now_ms();
         if next_look_ms.is_some_and(|at| at <= now_ms) {
             if look_for_circles(&client, &mut detector).await.is_err() {
@@ -40,8 +40,12 @@ pub async fn watch(local: Local) {
         } else {
             next_look_ms.get_or_insert(now_ms + LOOK.as_millis() as u64);
         }
-        let retry_ms = unfinished.then_some(now_ms + LOOK.as_millis() as u64);
-        let due_ms = [client.next_session_due_ms(), next_look_ms, retry_ms].into_iter().flatten().min();
+        if unfinished {
+            // Not before: what could not be done stirs, too.
+            executor.sleep(LOOK).await;
+            continue;
+        }
+        let due_ms = [client.next_session_due_ms(), next_look_ms].into_iter().flatten().min();
         let slept = async {
             match due_ms {
                 Some(at_ms) => executor.sleep(Duration::from_millis(at_ms.saturating_sub(now_ms))).await,
@@ -52,18 +56,22 @@ pub async fn watch(local: Local) {
     }
 }
 
-/// End the sessions whose time is over. True: some could not be ended for now.
-async fn end_sessions(client: &Client) -> bool {
+/// End the sessions whose time is over. True: some could not be ended for now. An error: the engine closes.
+async fn end_sessions(client: &Client) -> Result<bool> {
     let mut failed = false;
     for id in client.sessions_to_end() {
-        if let Err(error) = client.finish_session(id).await
-            && !matches!(error, Error::Closed | Error::Poisoned(_))
-        {
-            tracing::warn!(session = %id, %error, "a session's end could not be completed; will try again");
-            failed = true;
+        match client.finish_session(id).await {
+            Ok(()) => {}
+            Err(Error::Closed) => return Err(Error::Closed),
+            Err(error) => {
+                if !matches!(error, Error::Poisoned(_)) {
+                    tracing::warn!(session = %id, %error, "a session's end could not be completed; will try again");
+                }
+                failed = true;
+            }
         }
     }
-    failed
+    Ok(failed)
 }
 
 async fn look_for_circles(client: &Client, detector: &mut Detector) -> Result<()> {

@@ -14,7 +14,9 @@ use corering_engine::runtime::sim::{
     CrashKind, Disk, Fault, FaultRow, FaultRule, Faults, Rng, Sim, SimConfig, When, faults,
 };
 use corering_engine::runtime::{DurableWay, Host};
-use corering_engine::{Durability, Engine, Error, Keyspace, Options, ScanRange, WriteOptions};
+use corering_engine::{
+    Acquire, Durability, Engine, Error, Keyspace, LockHandle, Mode, NewSession, Options, ScanRange, Wait, WriteOptions,
+};
 
 const KS: Keyspace = Keyspace::DEFAULT;
 const KEYS: u64 = 12;
@@ -382,6 +384,85 @@ fn a_full_disk(seed: u64) -> Result<u64, String> {
 #[test]
 fn a_full_disk_refuses_puts_lets_deletes_pass_and_goes_on_when_there_is_room() {
     assert!(for_seeds(0..12, a_full_disk) > 0);
+}
+
+/// Locks are held when the disk becomes full: they can be let go of, one by one and with their session, and stay so.
+fn unlocks_on_a_full_disk(seed: u64) -> Result<u64, String> {
+    const LOCKS: usize = 8;
+    let sim = machine(seed, Disk::new());
+    let (host, model) = (sim.host(), Model::default());
+    let names: Vec<Vec<u8>> = (0..LOCKS).map(|n| format!("lock:{n}").into_bytes()).collect();
+    let ran = sim.block_on({
+        let (sim, model, names) = (sim.clone(), Rc::clone(&model), names.clone());
+        async move {
+            let engine = Engine::open_on(host, roomy()).await.map_err(text)?;
+            let client = engine.client();
+            fill(&engine, &model).await?;
+            let new = || NewSession { ttl: Duration::from_secs(3600), label: Vec::new() };
+            let [one, other] = [client.create_session(new()).await, client.create_session(new()).await];
+            let (one, other) = (one.map_err(text)?, other.map_err(text)?);
+            let ask = |session| Acquire {
+                session,
+                mode: Mode::Exclusive,
+                wait: Wait::No,
+                lease: None,
+                durability: Some(Durability::Sync),
+            };
+            for (n, name) in names.iter().enumerate() {
+                client.acquire(name, ask(if n % 2 == 0 { one } else { other })).await.map_err(text)?;
+            }
+            sim.set_capacity(Some(bytes_used(&sim)));
+            let mut refused = 0;
+            for n in 0..200 {
+                match write(&engine, &model, n % KEYS, Some(1_000 + n), 30_000).await {
+                    Ok(()) => {}
+                    Err(Error::NoSpace { .. }) => refused += 1,
+                    Err(error) => return Err(format!("write {n}: {error}")),
+                }
+            }
+            for name in names.iter().step_by(2) {
+                let lock = LockHandle { name, session: one, token: None };
+                let let_go = client.release(lock, Some(Durability::Sync)).await;
+                let_go.map_err(|e| format!("a release on a full disk: {e}"))?;
+            }
+            client.end_session(other).await.map_err(|e| format!("a session's end on a full disk: {e}"))?;
+            for name in &names {
+                if client.lock_info(name).await.map_err(text)?.is_some_and(|info| !info.holds.is_empty()) {
+                    return Err("a lock is still held".into());
+                }
+            }
+            if let Ok(grant) = client.acquire(&names[0], ask(one)).await {
+                return Err(format!("a lock was granted without room for it: {grant:?}"));
+            }
+            std::mem::forget(engine);
+            Ok(refused)
+        }
+    });
+    let refused = ran.map_err(text)??;
+    sim.crash(CrashKind::Machine);
+    let checked = sim.block_on({
+        let (sim, host) = (sim.clone(), sim.host());
+        async move {
+            // Still full.
+            let engine = Engine::open_on(Arc::clone(&host), roomy()).await.map_err(|e| format!("opening: {e}"))?;
+            for name in &names {
+                if engine.client().lock_info(name).await.map_err(text)?.is_some_and(|info| !info.holds.is_empty()) {
+                    return Err("a lock that was let go of is held after a crash".to_owned());
+                }
+            }
+            sim.set_capacity(None);
+            engine.close_async().await.map_err(text)
+        }
+    });
+    checked.map_err(text)??;
+    sim.block_on(verify_reopened(&sim.host(), &model)).map_err(text)??;
+    sim.power_off();
+    Ok(refused)
+}
+
+#[test]
+fn a_full_disk_lets_locks_go() {
+    assert!(for_seeds(0..8, unlocks_on_a_full_disk) > 0);
 }
 
 /// What the background needs and cannot have: puts are refused with the reason, and nothing else waits.

@@ -291,7 +291,7 @@ async fn check(life: Life<Model>, seed: u64) -> Result<(), String> {
 fn run(seed: u64) -> Result<Summary, String> {
     let mut plan = Plan::new("commits_over_shards_are_whole_or_absent", seed);
     plan.config = SimConfig { step_budget: 600_000, ..plan.config };
-    plan.points_max = Some(30);
+    plan.points_max = Some(20);
     plan.damages = 2;
     let scenario = move |life: Life<Model>| -> LocalFuture<'static, _> { Box::pin(scenario(life, seed)) };
     let check = move |life: Life<Model>| -> LocalFuture<'static, _> { Box::pin(check(life, seed)) };
@@ -301,7 +301,7 @@ fn run(seed: u64) -> Result<Summary, String> {
 #[test]
 fn commits_over_shards_are_whole_or_absent() {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let (summaries, failures) = run_seeds(seeds_asked(0..6), threads, 1, run, |_, _| ());
+    let (summaries, failures) = run_seeds(seeds_asked(0..3), threads, 1, run, |_, _| ());
     if let Some(failure) = failures.first() {
         panic!("{}", failure.message);
     }

@@ -192,8 +192,10 @@ impl ShardCore {
                     // There is more of it than the log has room for now.
                     return self.stall(Stalled::Lock(LockRequest::EndSession { session, reply }));
                 }
-                // Behind what was logged for it.
-                self.wait(Need::Nothing, None, Box::new(move |done| reply.complete(done.map(drop))));
+                // Behind what was logged for it, durably: whoever hears of the end relies on it.
+                let end = self.log.marks().appended();
+                self.log.want_durable(end);
+                self.wait(Need::Durable(end), None, Box::new(move |done| reply.complete(done.map(drop))));
             }
             LockRequest::GiveWay { part, cycle, reply } => {
                 let mut name = None;

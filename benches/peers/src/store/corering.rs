@@ -5,9 +5,7 @@ use std::ops::Bound;
 use std::path::Path;
 use std::time::Instant;
 
-use corering_engine::{
-    Client, Durability, Engine, Expiry, Keyspace, Options, Pending, ScanRange, WriteBatch, WriteOptions,
-};
+use corering_engine::{Client, Durability, Engine, Keyspace, Options, Pending, ScanRange, WriteBatch, WriteOptions};
 
 use super::{AsyncRun, Level, Opening, Outcome, Session, Store, touch};
 use crate::data::{Key, key};
