@@ -9,6 +9,7 @@ use crate::iterator::Iter;
 use crate::queue::Queue;
 use crate::registry::{self, Held, Retired};
 use crate::snapshot::Snap;
+use crate::transaction::Txn;
 
 /// What a handle stands for; the number is a part of the handle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,12 +21,13 @@ pub(crate) enum HandleKind {
     Iterator = 4,
     Queue = 5,
     Value = 6,
+    Tx = 7,
 }
 
 impl HandleKind {
     pub(crate) fn from_bits(bits: u64) -> Option<HandleKind> {
         use HandleKind::*;
-        [Db, Batch, Snapshot, Iterator, Queue, Value].into_iter().find(|kind| *kind as u64 == bits)
+        [Db, Batch, Snapshot, Iterator, Queue, Value, Tx].into_iter().find(|kind| *kind as u64 == bits)
     }
 
     pub(crate) fn noun(self) -> &'static str {
@@ -36,6 +38,7 @@ impl HandleKind {
             HandleKind::Iterator => "iterator",
             HandleKind::Queue => "queue",
             HandleKind::Value => "value",
+            HandleKind::Tx => "transaction",
         }
     }
 }
@@ -49,6 +52,7 @@ pub(crate) enum Object {
     Queue(Box<Queue>),
     /// Only owned here: C reads the bytes.
     Value(#[allow(dead_code)] Vec<u8>),
+    Tx(Arc<Txn>),
 }
 
 impl Object {
@@ -60,6 +64,7 @@ impl Object {
             Object::Iterator(_) => HandleKind::Iterator,
             Object::Queue(_) => HandleKind::Queue,
             Object::Value(_) => HandleKind::Value,
+            Object::Tx(_) => HandleKind::Tx,
         }
     }
 }
@@ -85,7 +90,9 @@ macro_rules! kinded {
     )*};
 }
 
-kinded! { Arc<Db> => Db, Mutex<Batch> => Batch, Arc<Snap> => Snapshot, Mutex<Iter> => Iterator, Queue => Queue }
+kinded! {
+    Arc<Db> => Db, Mutex<Batch> => Batch, Arc<Snap> => Snapshot, Mutex<Iter> => Iterator, Queue => Queue, Arc<Txn> => Tx,
+}
 
 /// An object that one call uses.
 pub(crate) struct Using<T> {

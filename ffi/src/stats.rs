@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::db::{Db, corering_db};
-use crate::engine::{ShardStats, Stats};
+use crate::engine::{ShardStats, Stats, TxStats};
 use crate::failure::Failure;
 use crate::guard::guarded;
 use crate::object::using;
@@ -51,12 +51,28 @@ pub struct corering_stats {
     pub waiting: u64,
     /// Snapshots in use, in the whole database.
     pub snapshots: u64,
+    /// Transactions of the whole database: begun, committed, and rolled back by the program.
+    pub tx_begun: u64,
+    pub tx_committed: u64,
+    pub tx_rolled_back: u64,
+    /// Aborted: what they read was changed; another one kept a key; an older one took a key; open for too long.
+    pub tx_aborted_changed: u64,
+    pub tx_aborted_kept: u64,
+    pub tx_aborted_wounded: u64,
+    pub tx_aborted_too_old: u64,
+    /// Ended with any other error.
+    pub tx_failed: u64,
+    /// Waits for a key that another transaction kept.
+    pub tx_waits: u64,
+    /// Open now, and the milliseconds that the oldest of them is old.
+    pub tx_open: u64,
+    pub tx_oldest_ms: u64,
 }
 
 c_struct!(growing corering_stats, first_len 144);
 
 impl corering_stats {
-    fn of(shards: &[ShardStats], snapshots: u64) -> corering_stats {
+    fn of(shards: &[ShardStats], snapshots: u64, tx: TxStats) -> corering_stats {
         let sum = |of: fn(&ShardStats) -> u64| shards.iter().map(of).sum();
         corering_stats {
             struct_size: size_of::<corering_stats>(),
@@ -77,6 +93,17 @@ impl corering_stats {
             table_bytes: sum(|s| s.table_bytes),
             waiting: sum(|s| s.waiting),
             snapshots,
+            tx_begun: tx.begun,
+            tx_committed: tx.committed,
+            tx_rolled_back: tx.rolled_back,
+            tx_aborted_changed: tx.aborted_changed,
+            tx_aborted_kept: tx.aborted_kept,
+            tx_aborted_wounded: tx.aborted_wounded,
+            tx_aborted_too_old: tx.aborted_too_old,
+            tx_failed: tx.failed,
+            tx_waits: tx.waits,
+            tx_open: tx.open,
+            tx_oldest_ms: tx.oldest_ms,
         }
     }
 }
@@ -98,7 +125,7 @@ pub unsafe extern "C" fn corering_get_stats(
     guarded!(|c| {
         let db = using::<Arc<Db>, _>(db)?;
         db.check_open()?;
-        let Stats { shards, snapshots, transactions: _ } = db.engine.stats();
+        let Stats { shards, snapshots, transactions } = db.engine.stats();
         let counted = match shard {
             CORERING_ALL_SHARDS => shards.as_slice(),
             one => shards
@@ -107,7 +134,7 @@ pub unsafe extern "C" fn corering_get_stats(
                 .map(std::slice::from_ref)
                 .ok_or_else(|| Failure::argument(format!("shard {one} of {}", shards.len())))?,
         };
-        c.fill(stats, &corering_stats::of(counted, snapshots))?;
+        c.fill(stats, &corering_stats::of(counted, snapshots, transactions))?;
         Ok(CORERING_OK)
     })
 }

@@ -38,7 +38,7 @@ pub enum corering_status {
     CORERING_ERROR_VALUE_TOO_LARGE = -9,
     /// The atomic batch holds more bytes than the engine takes at once.
     CORERING_ERROR_BATCH_TOO_LARGE = -10,
-    /// The keys of an atomic batch belong to several shards; one {tag} in each keeps them together.
+    /// Not given any more: batches and transactions may have keys of any shards.
     CORERING_ERROR_CROSS_SHARD = -11,
     /// An increment met a value that is no decimal 64-bit integer.
     CORERING_ERROR_NOT_AN_INTEGER = -12,

@@ -8,9 +8,25 @@ use std::process::Command;
 use support::root;
 
 /// The files in the order in which a reader wants the header.
-const FILES: [&str; 16] = [
-    "version", "status", "error", "options", "db", "value", "op", "kv", "batch", "execute", "snapshot", "iterator",
-    "queue", "session", "lock", "stats",
+const FILES: [&str; 18] = [
+    "version",
+    "status",
+    "error",
+    "options",
+    "db",
+    "value",
+    "op",
+    "kv",
+    "batch",
+    "execute",
+    "snapshot",
+    "iterator",
+    "queue",
+    "session",
+    "lock",
+    "transaction",
+    "transaction_keys",
+    "stats",
 ];
 
 fn generated() -> String {

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use support::{address_sanitizer, compile, expect_success, root, workplace};
 
 const SOURCE: &str = "c/tests/matrix.c";
-const HANDLES: [&str; 5] = ["db", "batch", "snapshot", "iterator", "queue"];
+const HANDLES: [&str; 6] = ["db", "batch", "snapshot", "iterator", "queue", "tx"];
 
 /// A function's name, and its parameters as they are declared.
 fn functions(header: &str) -> Vec<(String, Vec<String>)> {

@@ -54,6 +54,7 @@ static void *make_handle(enum what what, struct call *call, corering_db *db)
     corering_snapshot *snapshot;
     corering_iterator *iterator;
     corering_queue *queue;
+    corering_tx *tx;
     if (db == NULL) {
         return NULL;
     }
@@ -69,6 +70,9 @@ static void *make_handle(enum what what, struct call *call, corering_db *db)
     case ITERATOR:
         CHECK_OK(corering_scan(db, NULL, &iterator));
         return iterator;
+    case TX:
+        CHECK_OK(corering_tx_begin(db, NULL, &tx));
+        return tx;
     default:
         CHECK_OK(corering_queue_new(db, 64, &queue));
         return queue;
@@ -86,6 +90,8 @@ static int32_t end_handle(enum what what, void *handle)
         return corering_snapshot_free(handle);
     case ITERATOR:
         return corering_iterator_free(handle);
+    case TX:
+        return corering_tx_free(handle);
     default:
         return corering_queue_free(handle);
     }
@@ -105,6 +111,10 @@ static void *make_input(enum what what, struct call *call, corering_db *db)
     corering_session session;
     corering_session_options session_options;
     corering_lock_options lock;
+    corering_tx_options tx_options;
+    corering_tx_usage usage;
+    corering_tx_id id;
+    corering_guard guard;
     char path[4096];
 
     memset(&session, 0, sizeof session);
@@ -156,6 +166,21 @@ static void *make_input(enum what what, struct call *call, corering_db *db)
     case LOCK_OPTIONS:
         CHECK_OK(corering_lock_options_init(&lock, sizeof lock));
         return exactly(&lock, sizeof lock);
+    case TX_OPTIONS:
+        CHECK_OK(corering_tx_options_init(&tx_options, sizeof tx_options));
+        return exactly(&tx_options, sizeof tx_options);
+    case TX_ID:
+        memset(&id, 0, sizeof id);
+        return exactly(&id, sizeof id);
+    case TX_USAGE:
+        memset(&usage, 0x5a, sizeof usage);
+        usage.struct_size = sizeof usage;
+        return exactly(&usage, sizeof usage);
+    case GUARDS:
+        guard.name = call->inner = exactly("g", 1);
+        guard.name_len = 1;
+        guard.token = 7;
+        return exactly(&guard, sizeof guard);
     case STATS:
         return exactly(&stats, sizeof stats);
     default:
@@ -215,7 +240,7 @@ static void release_outputs(const struct call *call)
         if (out == NULL || is_empty(call, p)) {
             continue;
         }
-        if (what >= NEW_DB && what <= NEW_QUEUE) {
+        if (what >= NEW_DB && what <= NEW_TX) {
             CHECK_OK(end_handle((enum what)(DB + (what - NEW_DB)), *(void **)out));
         } else if (what == NEW_VALUE) {
             CHECK_OK(corering_value_free(out));
@@ -419,8 +444,9 @@ static void *call_until_closed(void *argument)
             CHECK_STATUS(CORERING_OK, status);
             return NULL;
         }
-        /* An iterator and a queue come to their end by so many calls. */
-        CHECK(status == f->good || status == CORERING_ERROR_CLOSED || status == CORERING_END || status == CORERING_ERROR_BUSY);
+        /* An iterator, a queue and a transaction come to their end by so many calls. */
+        CHECK(status == f->good || status == CORERING_ERROR_CLOSED || status == CORERING_END || status == CORERING_ERROR_BUSY ||
+              status == CORERING_ERROR_TRANSACTION_ENDED);
         if (was_closed) {
             CHECK(status == f->db_closed);
             return NULL;
