@@ -21,7 +21,8 @@ pub(crate) enum HandleKind {
     Iterator = 4,
     Queue = 5,
     Value = 6,
-    Tx = 7,
+    /// Not 7: a pointer of all ones is no handle.
+    Tx = 0,
 }
 
 impl HandleKind {

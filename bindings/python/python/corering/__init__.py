@@ -8,7 +8,7 @@
         for key, value in db.scan(prefix=b"user:"):
             ...
 
-Keys and values are bytes. Everything but `Scan` and `Batch` may be used by any number of threads at the same time; the
+Keys and values are bytes. Everything but `Scan`, `Batch` and `Transaction` may be used by any number of threads at the same time; the
 interpreter's lock is released in every call. `corering.aio` has the same for asyncio.
 """
 
@@ -25,6 +25,7 @@ from .errors import (
     BatchTooLargeError,
     BusyError,
     ClosedError,
+    ConflictError,
     CorruptError,
     CrossShardError,
     DeadlockError,
@@ -42,6 +43,7 @@ from .errors import (
     LockHeldError,
     LockTimeoutError,
     LockedError,
+    NoSavepointError,
     NoSessionError,
     NoSpaceError,
     NotAnIntegerError,
@@ -49,7 +51,12 @@ from .errors import (
     OtherPermitsError,
     PanicError,
     PoisonedError,
+    ReadOnlyError,
     TooManyHandlesError,
+    TransactionEndedError,
+    TransactionError,
+    TransactionTooLargeError,
+    TransactionTooOldError,
     UnsupportedError,
     ValueTooLargeError,
     WrongSecretError,
@@ -59,6 +66,7 @@ from .locks import Lock, LockPart, Session, SessionInfo, SessionKey
 from .operations import Operation, Result
 from .reading import Scan
 from .settings import Condition, Durability, Entry, PutIf, Stats, Value
+from .transactions import Savepoint, Transaction, Usage
 
 __version__: str = _ffi.string(_lib.corering_version()).decode()
 
@@ -74,6 +82,7 @@ __all__ = [
     "BusyError",
     "ClosedError",
     "Condition",
+    "ConflictError",
     "CorruptError",
     "CrossShardError",
     "Database",
@@ -96,6 +105,7 @@ __all__ = [
     "LockPart",
     "LockTimeoutError",
     "LockedError",
+    "NoSavepointError",
     "NoSessionError",
     "NoSpaceError",
     "NotAnIntegerError",
@@ -105,7 +115,9 @@ __all__ = [
     "PanicError",
     "PoisonedError",
     "PutIf",
+    "ReadOnlyError",
     "Result",
+    "Savepoint",
     "Scan",
     "Session",
     "SessionInfo",
@@ -113,7 +125,13 @@ __all__ = [
     "Snapshot",
     "Stats",
     "TooManyHandlesError",
+    "Transaction",
+    "TransactionEndedError",
+    "TransactionError",
+    "TransactionTooLargeError",
+    "TransactionTooOldError",
     "UnsupportedError",
+    "Usage",
     "Value",
     "ValueTooLargeError",
     "WrongSecretError",
