@@ -168,7 +168,7 @@ class TransactionBase:
         options = write_options(ttl, expires_at, None, keyspace)
         status = check(lib.corering_tx_put_if(self._tx, key, len(key), value, len(value), asked, options))
         del kept
-        return status == lib.CORERING_OK
+        return bool(status == lib.CORERING_OK)
 
     def guard(self, guard: Guards) -> None:
         """The commit takes effect only if these locks are held at that moment, else it fails with `FencedError`."""
