@@ -128,7 +128,7 @@ enum corering_status
      */
     CORERING_ERROR_BATCH_TOO_LARGE = -10,
     /**
-     * The keys of an atomic batch belong to several shards; one {tag} in each keeps them together.
+     * Not given any more: batches and transactions may have keys of any shards.
      */
     CORERING_ERROR_CROSS_SHARD = -11,
     /**
@@ -219,6 +219,30 @@ enum corering_status
      * The watch was cut off because it was not taken from; `corering_watch_progress` tells from where to go on.
      */
     CORERING_ERROR_LAGGED = -33,
+    /**
+     * Others changed what the transaction read, or kept what it would write; nothing was done; run it again.
+     */
+    CORERING_ERROR_CONFLICT = -40,
+    /**
+     * The transaction was committed, rolled back or ended before.
+     */
+    CORERING_ERROR_TRANSACTION_ENDED = -41,
+    /**
+     * The transaction was open for longer than its timeout; nothing was done.
+     */
+    CORERING_ERROR_TRANSACTION_TOO_OLD = -42,
+    /**
+     * More than a transaction may hold; it is still open, without this call.
+     */
+    CORERING_ERROR_TRANSACTION_TOO_LARGE = -43,
+    /**
+     * The savepoint is not in this transaction, or was rolled back beyond; it is still open.
+     */
+    CORERING_ERROR_NO_SAVEPOINT = -44,
+    /**
+     * A write in a transaction that was begun to read only; it is still open.
+     */
+    CORERING_ERROR_READ_ONLY = -45,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -451,6 +475,14 @@ enum corering_op_kind
      * Only in results: a watch given to `corering_queue_watch` has something to be taken.
      */
     CORERING_OP_WATCH = 9,
+    /**
+     * In results only: the transaction of `corering_queue_commit`.
+     */
+    CORERING_OP_COMMIT = 10,
+    /**
+     * In results only: the key of `corering_queue_get_for_update`.
+     */
+    CORERING_OP_GET_FOR_UPDATE = 11,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -490,8 +522,57 @@ typedef uint32_t corering_lock_mode;
 #endif // __cplusplus
 
 /**
- * Writes that take effect together or not at all. Its keys must belong to one shard: give them one {tag}. For one
- * thread at a time.
+ * What a transaction must look as if it had run alone among.
+ */
+enum corering_isolation
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * All others, in an order that agrees with real time.
+     */
+    CORERING_ISOLATION_STRICT = 0,
+    /**
+     * It reads one state, and nobody else wrote what it writes since; two that read each other's keys may both commit.
+     */
+    CORERING_ISOLATION_SNAPSHOT = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum corering_isolation corering_isolation;
+#else
+typedef uint32_t corering_isolation;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Flags of `corering_tx_options`.
+ */
+enum corering_tx_flags
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Writes are refused; it never waits and never aborts.
+     */
+    CORERING_TX_READ_ONLY = 1,
+    /**
+     * Its fate cannot be asked later, which saves a write.
+     */
+    CORERING_TX_NO_FATE = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum corering_tx_flags corering_tx_flags;
+#else
+typedef uint32_t corering_tx_flags;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Writes that take effect together or not at all, whatever shards their keys belong to. For one thread at a time.
  */
 typedef struct corering_batch corering_batch;
 
@@ -515,6 +596,11 @@ typedef struct corering_queue corering_queue;
  * overwritten since it was made takes memory until it is freed.
  */
 typedef struct corering_snapshot corering_snapshot;
+
+/**
+ * A transaction over any keys. For one thread at a time.
+ */
+typedef struct corering_tx corering_tx;
 
 /**
  * Delivers changes of some keys. For one thread at a time.
@@ -773,7 +859,7 @@ typedef struct corering_result {
      */
     uint32_t kind;
     /**
-     * PUT, PUT_IF and BATCH: the commit; GET: the commit that wrote the value; a PUT_IF that was refused: the commit that wrote what is there, 0 if
+     * PUT, PUT_IF, BATCH and COMMIT: the commit; GET and GET_FOR_UPDATE: the commit that wrote the value; a PUT_IF that was refused: the commit that wrote what is there, 0 if
      * nothing is; ACQUIRE: the fencing token.
      */
     uint64_t version;
@@ -782,7 +868,7 @@ typedef struct corering_result {
      */
     int64_t integer;
     /**
-     * GET: the value. An error: its text, in UTF-8. To be freed with `corering_value_free`.
+     * GET, GET_FOR_UPDATE: the value. An error: its text, in UTF-8. To be freed with `corering_value_free`.
      */
     struct corering_value value;
     /**
@@ -995,6 +1081,77 @@ typedef struct corering_lock_part {
 } corering_lock_part;
 
 /**
+ * How a transaction is begun.
+ */
+typedef struct corering_tx_options {
+    /**
+     * The bytes of this struct that the program knows: sizeof(corering_tx_options).
+     */
+    size_t struct_size;
+    /**
+     * A `corering_isolation`.
+     */
+    uint32_t isolation;
+    /**
+     * A `corering_durability`. Over several shards a commit is always durable when it is answered.
+     */
+    uint32_t durability;
+    /**
+     * For CORERING_DURABILITY_INTERVAL: 1 to 3600000.
+     */
+    uint32_t interval_ms;
+    /**
+     * Any of `corering_tx_flags`.
+     */
+    uint32_t flags;
+    /**
+     * It is ended when it was open for so long; 0: 60000.
+     */
+    uint64_t timeout_ms;
+    /**
+     * How long its fate can be asked after it committed; 0: 600000.
+     */
+    uint64_t remember_ms;
+    /**
+     * For a transaction that is run again: the number of the attempt before, which has ended; so it keeps its age, and the
+     * oldest wins. 0: a new one.
+     */
+    uint64_t again;
+} corering_tx_options;
+
+/**
+ * Names a transaction for ever; to be kept before the commit by who wants to ask its fate.
+ */
+typedef struct corering_tx_id {
+    uint8_t bytes[16];
+} corering_tx_id;
+
+/**
+ * How much of what a transaction may have it has.
+ */
+typedef struct corering_tx_usage {
+    /**
+     * The bytes of this struct that the program knows: sizeof(corering_tx_usage). Set it before the call.
+     */
+    size_t struct_size;
+    /**
+     * Bytes of its writes.
+     */
+    uint64_t write_bytes;
+    uint64_t write_bytes_max;
+    /**
+     * Keys and ranges that it has read.
+     */
+    uint64_t reads;
+    uint64_t reads_max;
+    /**
+     * How long it has been open.
+     */
+    uint64_t age_ms;
+    uint64_t age_ms_max;
+} corering_tx_usage;
+
+/**
  * How long something took, in nanoseconds.
  */
 typedef struct corering_latency {
@@ -1089,6 +1246,32 @@ typedef struct corering_stats {
      * How long those that wait for the disk took from their execution to their answer; a sample of them.
      */
     struct corering_latency applied;
+    /**
+     * Transactions of the whole database: begun, committed, and rolled back by the program.
+     */
+    uint64_t tx_begun;
+    uint64_t tx_committed;
+    uint64_t tx_rolled_back;
+    /**
+     * Aborted: what they read was changed; another one kept a key; an older one took a key; open for too long.
+     */
+    uint64_t tx_aborted_changed;
+    uint64_t tx_aborted_kept;
+    uint64_t tx_aborted_wounded;
+    uint64_t tx_aborted_too_old;
+    /**
+     * Ended with any other error.
+     */
+    uint64_t tx_failed;
+    /**
+     * Waits for a key that another transaction kept.
+     */
+    uint64_t tx_waits;
+    /**
+     * Open now, and the milliseconds that the oldest of them is old.
+     */
+    uint64_t tx_open;
+    uint64_t tx_oldest_ms;
 } corering_stats;
 
 /**
@@ -1148,7 +1331,7 @@ typedef struct corering_change {
 /**
  * Every status, in the order of the header.
  */
-#define corering_status_ALL { CORERING_OK, CORERING_NOT_FOUND, CORERING_REFUSED, CORERING_END, CORERING_BUFFER_TOO_SMALL, CORERING_ERROR_INVALID_ARGUMENT, CORERING_ERROR_INVALID_HANDLE, CORERING_ERROR_CLOSED, CORERING_ERROR_FORKED, CORERING_ERROR_ABI_MISMATCH, CORERING_ERROR_TOO_MANY_HANDLES, CORERING_ERROR_PANIC, CORERING_ERROR_KEY_TOO_LARGE, CORERING_ERROR_VALUE_TOO_LARGE, CORERING_ERROR_BATCH_TOO_LARGE, CORERING_ERROR_CROSS_SHARD, CORERING_ERROR_NOT_AN_INTEGER, CORERING_ERROR_OVERFLOW, CORERING_ERROR_BUSY, CORERING_ERROR_NO_SPACE, CORERING_ERROR_POISONED, CORERING_ERROR_LOCKED, CORERING_ERROR_CORRUPT, CORERING_ERROR_INCOMPATIBLE, CORERING_ERROR_UNSUPPORTED, CORERING_ERROR_IO, CORERING_ERROR_LOCK_HELD, CORERING_ERROR_LOCK_TIMEOUT, CORERING_ERROR_NOT_HELD, CORERING_ERROR_WRONG_TOKEN, CORERING_ERROR_LEASE_EXPIRED, CORERING_ERROR_FENCED, CORERING_ERROR_NO_SESSION, CORERING_ERROR_WRONG_SECRET, CORERING_ERROR_DEADLOCK, CORERING_ERROR_OTHER_PERMITS, CORERING_ERROR_COMPACTED, CORERING_ERROR_LAGGED, }
+#define corering_status_ALL { CORERING_OK, CORERING_NOT_FOUND, CORERING_REFUSED, CORERING_END, CORERING_BUFFER_TOO_SMALL, CORERING_ERROR_INVALID_ARGUMENT, CORERING_ERROR_INVALID_HANDLE, CORERING_ERROR_CLOSED, CORERING_ERROR_FORKED, CORERING_ERROR_ABI_MISMATCH, CORERING_ERROR_TOO_MANY_HANDLES, CORERING_ERROR_PANIC, CORERING_ERROR_KEY_TOO_LARGE, CORERING_ERROR_VALUE_TOO_LARGE, CORERING_ERROR_BATCH_TOO_LARGE, CORERING_ERROR_CROSS_SHARD, CORERING_ERROR_NOT_AN_INTEGER, CORERING_ERROR_OVERFLOW, CORERING_ERROR_BUSY, CORERING_ERROR_NO_SPACE, CORERING_ERROR_POISONED, CORERING_ERROR_LOCKED, CORERING_ERROR_CORRUPT, CORERING_ERROR_INCOMPATIBLE, CORERING_ERROR_UNSUPPORTED, CORERING_ERROR_IO, CORERING_ERROR_LOCK_HELD, CORERING_ERROR_LOCK_TIMEOUT, CORERING_ERROR_NOT_HELD, CORERING_ERROR_WRONG_TOKEN, CORERING_ERROR_LEASE_EXPIRED, CORERING_ERROR_FENCED, CORERING_ERROR_NO_SESSION, CORERING_ERROR_WRONG_SECRET, CORERING_ERROR_DEADLOCK, CORERING_ERROR_OTHER_PERMITS, CORERING_ERROR_COMPACTED, CORERING_ERROR_LAGGED, CORERING_ERROR_CONFLICT, CORERING_ERROR_TRANSACTION_ENDED, CORERING_ERROR_TRANSACTION_TOO_OLD, CORERING_ERROR_TRANSACTION_TOO_LARGE, CORERING_ERROR_NO_SAVEPOINT, CORERING_ERROR_READ_ONLY, }
 
 #ifdef __cplusplus
 extern "C" {
@@ -1558,8 +1741,7 @@ corering_status corering_batch_len(struct corering_batch *batch, size_t *count);
  * Owns: the caller keeps the batch.
  * Writes: the commit to `version`, if given.
  * Threads: one at a time for a batch; blocks until the writes are as durable as asked for.
- * Status: OK; CROSS_SHARD; BATCH_TOO_LARGE; FENCED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; BUSY; NO_SPACE;
- *   POISONED.
+ * Status: OK; BATCH_TOO_LARGE; FENCED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; BUSY; NO_SPACE; POISONED.
  * Safety: `options` is null or begins with its size; `version` is null or writable.
  */
 corering_status corering_batch_commit(struct corering_batch *batch,
@@ -1975,6 +2157,318 @@ corering_status corering_queue_acquire(struct corering_queue *queue,
                                        size_t name_len,
                                        const struct corering_lock_options *options,
                                        uint64_t user_data);
+
+/**
+ * Fills `options` with the defaults: strict serializability, the database's durability, one minute, a new age.
+ *
+ * Owns: the caller keeps the struct.
+ * Writes: `struct_size` bytes at `options`.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT for null, or for a size that no version of the struct has.
+ * Safety: `options` has room for `struct_size` bytes.
+ */
+corering_status corering_tx_options_init(struct corering_tx_options *options,
+                                         size_t struct_size);
+
+/**
+ * Begins a transaction. `options` may be null.
+ *
+ * Owns: the caller owns the transaction; `corering_tx_free` ends it, also after it was committed or rolled back.
+ * Writes: the handle to `tx`, null on failure.
+ * Threads: any; does not wait.
+ * Status: OK; INVALID_ARGUMENT, also for an `again` that was never given out or is still open; INVALID_HANDLE; CLOSED; FORKED;
+ *   TOO_MANY_HANDLES.
+ * Safety: `options` is null or begins with its size; `tx` is writable.
+ */
+corering_status corering_tx_begin(struct corering_db *db,
+                                  const struct corering_tx_options *options,
+                                  struct corering_tx **tx);
+
+/**
+ * Frees a transaction; one that is open is rolled back. A commit that is under way by a queue goes on.
+ *
+ * Owns: the handle ends here.
+ * Writes: nothing.
+ * Threads: any.
+ * Status: OK, also for null; CLOSED if it was freed before; INVALID_HANDLE; FORKED.
+ * Safety: any pointer will do; it is not dereferenced.
+ */
+corering_status corering_tx_free(struct corering_tx *tx);
+
+/**
+ * The name by which the transaction's fate can be asked (`corering_tx_fate`).
+ *
+ * Owns: the caller keeps the struct.
+ * Writes: `id`, zeroes on failure.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: `id` is writable.
+ */
+corering_status corering_tx_get_id(struct corering_tx *tx, struct corering_tx_id *id);
+
+/**
+ * The transaction's age, for `again` of the one that runs the same once more. Never zero.
+ *
+ * Owns: nothing.
+ * Writes: `number`, 0 on failure.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: `number` is writable.
+ */
+corering_status corering_tx_number(struct corering_tx *tx, uint64_t *number);
+
+/**
+ * How much of what a transaction may have it has.
+ *
+ * Owns: the caller keeps the struct.
+ * Writes: as many bytes of `usage` as its `struct_size` says; nothing on failure.
+ * Threads: one at a time for a transaction.
+ * Status: OK, also after its end; INVALID_ARGUMENT for null, or for a size that no version of the struct has; INVALID_HANDLE; CLOSED;
+ *   FORKED.
+ * Safety: `usage` is null or begins with its size.
+ */
+corering_status corering_tx_get_usage(struct corering_tx *tx,
+                                      struct corering_tx_usage *usage);
+
+/**
+ * Makes a place in the transaction to go back to.
+ *
+ * Owns: the transaction keeps it.
+ * Writes: its number to `savepoint`, 0 on failure.
+ * Threads: one at a time for a transaction.
+ * Status: OK; CONFLICT; TRANSACTION_ENDED; TRANSACTION_TOO_OLD; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: `savepoint` is writable.
+ */
+corering_status corering_tx_savepoint(struct corering_tx *tx,
+                                      uint64_t *savepoint);
+
+/**
+ * Forgets the writes since a savepoint, and the savepoints made since; it stays. What was read stays read, keys that are kept
+ * stay kept.
+ *
+ * Owns: nothing.
+ * Writes: nothing.
+ * Threads: one at a time for a transaction.
+ * Status: OK; NO_SAVEPOINT; CONFLICT; TRANSACTION_ENDED; TRANSACTION_TOO_OLD; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: no pointers but the handle.
+ */
+corering_status corering_tx_rollback_to(struct corering_tx *tx,
+                                        uint64_t savepoint);
+
+/**
+ * Forgets a savepoint, and those made since; the writes stay.
+ *
+ * Owns: nothing.
+ * Writes: nothing.
+ * Threads: one at a time for a transaction.
+ * Status: OK; NO_SAVEPOINT; CONFLICT; TRANSACTION_ENDED; TRANSACTION_TOO_OLD; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: no pointers but the handle.
+ */
+corering_status corering_tx_release(struct corering_tx *tx,
+                                    uint64_t savepoint);
+
+/**
+ * Has the commit take effect only if all these tokens hold their locks at that moment; else it fails as FENCED.
+ *
+ * Owns: the caller keeps the guards; they are copied.
+ * Writes: nothing.
+ * Threads: one at a time for a transaction.
+ * Status: OK; CONFLICT; TRANSACTION_ENDED; TRANSACTION_TOO_OLD; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: `guards` has `count` guards, each with its name's bytes.
+ */
+corering_status corering_tx_guard(struct corering_tx *tx,
+                                  const struct corering_guard *guards,
+                                  size_t count);
+
+/**
+ * Commits. It ends the transaction, whatever the status; the handle is still to be freed.
+ *
+ * Owns: the caller keeps the handle.
+ * Writes: the commit to `version`, if given; 0 if it wrote nothing.
+ * Threads: one at a time for a transaction; blocks until the commit is durable and seen everywhere.
+ * Status: OK; CONFLICT: nothing was done, run it again; FENCED; TRANSACTION_ENDED; TRANSACTION_TOO_OLD; INVALID_HANDLE; CLOSED;
+ *   FORKED; BUSY; NO_SPACE; POISONED: ask `corering_tx_fate` after the next opening.
+ * Safety: `version` is null or writable.
+ */
+corering_status corering_tx_commit(struct corering_tx *tx,
+                                   uint64_t *version);
+
+/**
+ * Rolls back: the transaction ends, and nothing was done. The handle is still to be freed.
+ *
+ * Owns: the caller keeps the handle.
+ * Writes: nothing.
+ * Threads: any; whoever waits for a key of this transaction in another thread is answered TRANSACTION_ENDED.
+ * Status: OK; TRANSACTION_ENDED; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: no pointers but the handle.
+ */
+corering_status corering_tx_rollback(struct corering_tx *tx);
+
+/**
+ * What became of a transaction, in this opening of the database or in one before. Only of one that is not under way any more.
+ *
+ * Owns: nothing.
+ * Writes: the commit to `version`, if given; 0 if it did not happen.
+ * Threads: any; may wait for writes that are under way.
+ * Status: OK if it committed; NOT_FOUND if it did not, or wrote nothing, or was to be remembered for a shorter time;
+ *   INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; POISONED; CORRUPT; IO.
+ * Safety: `id` is null or an id; `version` is null or writable.
+ */
+corering_status corering_tx_fate(struct corering_db *db,
+                                 const struct corering_tx_id *id,
+                                 uint64_t *version);
+
+/**
+ * How long to wait before a transaction that failed `attempt` times before is run again: drawn at random below 50 us,
+ * doubled with each attempt up to 50 ms.
+ *
+ * Owns: nothing.
+ * Writes: `nanoseconds`, 0 on failure.
+ * Threads: any; does not wait.
+ * Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: `nanoseconds` is writable.
+ */
+corering_status corering_tx_pause_ns(struct corering_db *db,
+                                     uint32_t attempt,
+                                     uint64_t *nanoseconds);
+
+/**
+ * As `corering_tx_commit`, without waiting: the outcome is a completion of the queue, of the kind CORERING_OP_COMMIT. The handle
+ * may be freed at once.
+ *
+ * Owns: the caller keeps the handle.
+ * Writes: nothing.
+ * Threads: one at a time for a transaction; does not wait for the disk.
+ * Status: OK; BUSY if the queue is full: the transaction is still open; INVALID_ARGUMENT, also for the transaction of another database;
+ *   INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: no pointers but the handles.
+ */
+corering_status corering_queue_commit(struct corering_queue *queue,
+                                      struct corering_tx *tx,
+                                      uint64_t user_data);
+
+/**
+ * The value of a key as the transaction sees it: one state of the database, and its own writes, whose `version` is UINT64_MAX.
+ * `options` may be null.
+ *
+ * Owns: the caller owns the value; `corering_value_free` ends it.
+ * Writes: `value`, zeroes if there is none.
+ * Threads: one at a time for a transaction; does not wait.
+ * Status: OK; NOT_FOUND; CONFLICT; TRANSACTION_ENDED; TRANSACTION_TOO_OLD; TRANSACTION_TOO_LARGE; INVALID_ARGUMENT; INVALID_HANDLE;
+ *   CLOSED; FORKED; KEY_TOO_LARGE; TOO_MANY_HANDLES; CORRUPT; IO.
+ * Safety: `key` has `key_len` bytes; `options` is null or begins with its size; `value` is writable.
+ */
+corering_status corering_tx_get(struct corering_tx *tx,
+                                const void *key,
+                                size_t key_len,
+                                const struct corering_read_options *options,
+                                struct corering_value *value);
+
+/**
+ * The latest value of a key, which the transaction keeps: no other one changes or keeps it before this one has ended. Waits for an
+ * older transaction that keeps it, and takes it from a younger one. `options` may be null.
+ *
+ * Owns: the caller owns the value; `corering_value_free` ends it.
+ * Writes: `value`, zeroes if there is none.
+ * Threads: one at a time for a transaction; blocks as long as an older transaction keeps the key.
+ * Status: OK; NOT_FOUND: there is no such key, and it is kept; CONFLICT; TRANSACTION_ENDED; TRANSACTION_TOO_OLD;
+ *   TRANSACTION_TOO_LARGE; READ_ONLY; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; TOO_MANY_HANDLES;
+ *   POISONED; CORRUPT; IO.
+ * Safety: `key` has `key_len` bytes; `options` is null or begins with its size; `value` is writable.
+ */
+corering_status corering_tx_get_for_update(struct corering_tx *tx,
+                                           const void *key,
+                                           size_t key_len,
+                                           const struct corering_read_options *options,
+                                           struct corering_value *value);
+
+/**
+ * Stores a value under a key when the transaction commits. Of `options`, which may be null, it heeds the keyspace and the expiry.
+ *
+ * Owns: the caller keeps key and value; they are copied.
+ * Writes: nothing.
+ * Threads: one at a time for a transaction; does not wait.
+ * Status: OK; CONFLICT; TRANSACTION_ENDED; TRANSACTION_TOO_OLD; TRANSACTION_TOO_LARGE; READ_ONLY; INVALID_ARGUMENT; INVALID_HANDLE;
+ *   CLOSED; FORKED; KEY_TOO_LARGE; VALUE_TOO_LARGE.
+ * Safety: `key` has `key_len` bytes, `value` has `value_len`; `options` is null or begins with its size.
+ */
+corering_status corering_tx_put(struct corering_tx *tx,
+                                const void *key,
+                                size_t key_len,
+                                const void *value,
+                                size_t value_len,
+                                const struct corering_write_options *options);
+
+/**
+ * Removes a key when the transaction commits. It does not say whether the key was there: that would be a read. Of `options`, which
+ * may be null, it heeds the keyspace.
+ *
+ * Owns: the caller keeps the key; it is copied.
+ * Writes: nothing.
+ * Threads: one at a time for a transaction; does not wait.
+ * Status: OK; CONFLICT; TRANSACTION_ENDED; TRANSACTION_TOO_OLD; TRANSACTION_TOO_LARGE; READ_ONLY; INVALID_ARGUMENT; INVALID_HANDLE;
+ *   CLOSED; FORKED; KEY_TOO_LARGE.
+ * Safety: `key` has `key_len` bytes; `options` is null or begins with its size.
+ */
+corering_status corering_tx_delete(struct corering_tx *tx,
+                                   const void *key,
+                                   size_t key_len,
+                                   const struct corering_write_options *options);
+
+/**
+ * Stores a value under a key when the transaction commits, if `condition` holds for what the transaction sees there; that is then a
+ * part of what must still hold at the commit. Of `options`, which may be null, it heeds the keyspace and the expiry.
+ *
+ * Owns: the caller keeps key, value and condition; they are copied.
+ * Writes: nothing.
+ * Threads: one at a time for a transaction; does not wait.
+ * Status: OK; REFUSED: the condition does not hold, the transaction is still open; CONFLICT; TRANSACTION_ENDED; TRANSACTION_TOO_OLD;
+ *   TRANSACTION_TOO_LARGE; READ_ONLY; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; VALUE_TOO_LARGE; CORRUPT; IO.
+ * Safety: `key` has `key_len` bytes, `value` has `value_len`, the condition's `expected` as many as it says; `options` is null or
+ *   begins with its size.
+ */
+corering_status corering_tx_put_if(struct corering_tx *tx,
+                                   const void *key,
+                                   size_t key_len,
+                                   const void *value,
+                                   size_t value_len,
+                                   const struct corering_condition *condition,
+                                   const struct corering_write_options *options);
+
+/**
+ * Begins to walk over a range of keys as the transaction sees it, with its own writes in their places. It is read a page at a time:
+ * what lies beyond the page that was reached is not read yet, so that others may change it, and later writes of the transaction show
+ * there. `options` may be null for all keys of keyspace 0; it takes no snapshot.
+ *
+ * Owns: the caller owns the iterator; `corering_iterator_free` ends it. It answers TRANSACTION_ENDED once the transaction has
+ *   ended, CLOSED once that was freed.
+ * Writes: the handle to `iterator`, null on failure.
+ * Threads: one at a time for a transaction, also of its iterators; does not wait.
+ * Status: OK, also if the range is empty; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; TRANSACTION_ENDED;
+ *   TOO_MANY_HANDLES. The iterator's calls may answer CONFLICT, TRANSACTION_ENDED, TRANSACTION_TOO_OLD and TRANSACTION_TOO_LARGE, too.
+ * Safety: `options` is null or begins with its size, its bounds have as many bytes as they say; `iterator` is writable.
+ */
+corering_status corering_tx_scan(struct corering_tx *tx,
+                                 const struct corering_scan_options *options,
+                                 struct corering_iterator **iterator);
+
+/**
+ * As `corering_tx_get_for_update`, without waiting: the grant is a completion of the queue, of the kind CORERING_OP_GET_FOR_UPDATE,
+ * with the value, which is read when it is reaped. Rolling the transaction back ends the wait.
+ *
+ * Owns: the caller keeps the key; it is copied.
+ * Writes: nothing.
+ * Threads: one at a time for a transaction; does not wait.
+ * Status: OK; BUSY if the queue is full; CONFLICT; TRANSACTION_ENDED; TRANSACTION_TOO_OLD; READ_ONLY; INVALID_ARGUMENT, also for
+ *   the transaction of another database; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE.
+ * Safety: `key` has `key_len` bytes; `options` is null or begins with its size.
+ */
+corering_status corering_queue_get_for_update(struct corering_queue *queue,
+                                              struct corering_tx *tx,
+                                              const void *key,
+                                              size_t key_len,
+                                              const struct corering_read_options *options,
+                                              uint64_t user_data);
 
 /**
  * The counters of one shard (0, 1, …), or of all together with CORERING_ALL_SHARDS.

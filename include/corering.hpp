@@ -7,7 +7,7 @@
  *
  * Objects move and do not copy; their destructors free what they hold. A database may go before its batches, snapshots,
  * iterators and queues: they then answer `closed`. Threads are as in corering.h: `db`, `snapshot` and
- * `completion_queue` for any number at once, `batch` and `iterator` for one at a time; `session` for any number, but its end;
+ * `completion_queue` for any number at once, `batch`, `iterator` and `transaction` for one at a time; `session` for any number, but its end;
  * `lock` for one.
  */
 #ifndef CORERING_HPP
@@ -22,6 +22,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>

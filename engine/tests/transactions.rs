@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use corering_engine::{
     Client, CommitTs, Condition, Durability, Engine, Error, Fate, Isolation, Keys, Keyspace, Options, ScanRange,
-    Transaction, TransactionOptions, TxError, WriteOptions,
+    Transaction, TransactionOptions, TxError, TxNumber, WriteOptions,
 };
 
 const KS: Keyspace = Keyspace::DEFAULT;
@@ -464,4 +464,35 @@ fn a_batch_over_shards_is_durable_at_every_level() {
     let options = WriteOptions { durability: Some(Durability::None), ..WriteOptions::default() };
     client.write_batch(batch, options).wait().unwrap();
     assert_eq!(flushes() - before, 4);
+}
+
+#[test]
+fn a_wait_for_a_key_ends_with_its_transaction_and_with_the_engine() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir);
+    let client = engine.client();
+    let (mut old, mut young, mut youngest) = (begin(&client), begin(&client), begin(&client));
+    old.get_for_update(KS, b"k").unwrap();
+    let (rolled_back, closed) = (youngest.keep(KS, b"k").unwrap(), young.keep(KS, b"k").unwrap());
+    youngest.rollback().unwrap();
+    assert!(matches!(rolled_back.wait(), Err(Error::Closed)));
+    assert!(!closed.is_ready());
+    engine.close().unwrap();
+    assert!(matches!(closed.wait(), Err(Error::Closed)));
+}
+
+#[test]
+fn an_age_is_taken_over_only_from_a_transaction_that_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir);
+    let client = engine.client();
+    let again = |number| client.begin(TransactionOptions { again: Some(number), ..TransactionOptions::default() });
+    let mut first = begin(&client);
+    let number = first.number();
+    assert!(matches!(again(number).err(), Some(Error::InvalidArgument { .. })));
+    assert!(matches!(again(TxNumber(u64::MAX)).err(), Some(Error::InvalidArgument { .. })));
+    first.rollback().unwrap();
+    assert_eq!(again(number).unwrap().number(), number);
+    assert_eq!(engine.stats().transactions.open, 0);
+    engine.close().unwrap();
 }

@@ -14,8 +14,7 @@ use crate::options::{self, corering_write_options};
 use crate::status::corering_status::{self, *};
 use crate::write::Write;
 
-/// Writes that take effect together or not at all. Its keys must belong to one shard: give them one {tag}. For one
-/// thread at a time.
+/// Writes that take effect together or not at all, whatever shards their keys belong to. For one thread at a time.
 #[allow(non_camel_case_types)]
 pub struct corering_batch(());
 
@@ -179,8 +178,7 @@ pub unsafe extern "C" fn corering_batch_len(batch: *mut corering_batch, count: *
 /// Owns: the caller keeps the batch.
 /// Writes: the commit to `version`, if given.
 /// Threads: one at a time for a batch; blocks until the writes are as durable as asked for.
-/// Status: OK; CROSS_SHARD; BATCH_TOO_LARGE; FENCED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; BUSY; NO_SPACE;
-///   POISONED.
+/// Status: OK; BATCH_TOO_LARGE; FENCED; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; BUSY; NO_SPACE; POISONED.
 /// Safety: `options` is null or begins with its size; `version` is null or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn corering_batch_commit(

@@ -3,12 +3,13 @@
 #![allow(unsafe_code)] // exports only; pointers are raw.rs's
 
 use std::ffi::c_void;
-use std::sync::{Arc, Mutex};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, Weak};
 
 use crate::batch::lock;
 use crate::db::{Db, corering_db};
-use crate::engine::{Error, Scan, ScanRange};
-use crate::failure::Failure;
+use crate::engine::{Entry, Scan, ScanRange, ValueRef};
+use crate::failure::{Failure, HandleFault};
 use crate::guard::guarded;
 use crate::object::{self, HandleKind, Object, using};
 use crate::options::{self, corering_scan_flags::*};
@@ -16,9 +17,14 @@ use crate::range::Limits;
 use crate::raw::{Caller, c_struct};
 use crate::snapshot::corering_snapshot;
 use crate::status::corering_status::{self, *};
+use crate::transaction::Txn;
 
 /// `corering_iterator_fill` stops once it has copied so much.
 const FILL_BYTES: usize = 1 << 20;
+
+/// Entries that a transaction's iterator reads at once: few at first, for those who look at few.
+const PAGE_FIRST: usize = 16;
+const PAGE_MAX: usize = 256;
 
 /// Walks over keys in order. For one thread at a time.
 #[allow(non_camel_case_types)]
@@ -105,14 +111,69 @@ fn key_if_given(caller: &Caller, data: *const c_void, len: usize) -> Result<Opti
     Ok((!data.is_null()).then_some(key))
 }
 
+/// Where an iterator's entries come from.
+enum Source {
+    Stored(Box<Scan>),
+    Transaction(Pages),
+}
+
+/// A transaction's entries, page by page.
+struct Pages {
+    of: Weak<Txn>,
+    /// What is behind the page; none at the end.
+    rest: Option<ScanRange>,
+    page: Vec<Entry>,
+    at: usize,
+    ask: usize,
+}
+
+impl Pages {
+    fn next_ref(&mut self, most: u64) -> Result<Option<(&[u8], ValueRef<'_>)>, Failure> {
+        if self.at == self.page.len() && !self.fill(most)? {
+            return Ok(None);
+        }
+        let Entry { key, value } = &self.page[self.at];
+        self.at += 1;
+        let value = ValueRef { bytes: &value.bytes, version: value.version, expiry: value.expiry, kind: value.kind };
+        Ok(Some((key, value)))
+    }
+
+    fn fill(&mut self, most: u64) -> Result<bool, Failure> {
+        let txn = self.of.upgrade().ok_or(Failure::Handle(HandleFault::Closed { kind: HandleKind::Tx }))?;
+        let Some(range) = self.rest.clone() else { return Ok(false) };
+        let ask = self.ask.min(usize::try_from(most).unwrap_or(usize::MAX));
+        self.page = txn.lock()?.scan(range, ask)?;
+        self.at = 0;
+        self.ask = PAGE_MAX.min(2 * self.ask);
+        match (self.page.last(), &mut self.rest) {
+            (Some(last), Some(rest)) if self.page.len() == ask => {
+                let behind = Bound::Excluded(last.key.clone());
+                if rest.reverse { rest.upper = behind } else { rest.lower = behind }
+            }
+            _ => self.rest = None,
+        }
+        Ok(!self.page.is_empty())
+    }
+}
+
+impl Source {
+    /// `most`: how many are still wanted.
+    fn next_ref(&mut self, most: u64) -> Result<Option<(&[u8], ValueRef<'_>)>, Failure> {
+        match self {
+            Source::Stored(scan) => Ok(scan.next_ref()?),
+            Source::Transaction(pages) => pages.next_ref(most),
+        }
+    }
+}
+
 pub(crate) struct Iter {
     db: Arc<Db>,
-    scan: Scan,
+    scan: Source,
     left: u64,
     /// Bytes of the entries that `fill` shows, one behind the other.
     arena: Vec<u8>,
     /// Met after entries that the program got first.
-    failed: Option<Error>,
+    failed: Option<Failure>,
 }
 
 impl Iter {
@@ -122,21 +183,40 @@ impl Iter {
             Some(snapshot) => db.client.scan(&snapshot.view, range)?,
             None => db.client.scan(&db.client.snapshot()?, range)?,
         };
-        let left = if options.limit == 0 { u64::MAX } else { options.limit };
-        Ok(Iter { db: Arc::clone(db), scan, left, arena: Vec::new(), failed: None })
+        Ok(Iter::new(db, Source::Stored(Box::new(scan)), options.limit))
+    }
+
+    pub(crate) fn over_transaction(
+        txn: &Arc<Txn>,
+        caller: &Caller,
+        options: *const corering_scan_options,
+    ) -> Result<Iter, Failure> {
+        let options = caller.options(options, corering_scan_options::NEW)?;
+        if !options.snapshot.is_null() {
+            return Err(Failure::argument("a transaction reads its own state; it takes no snapshot"));
+        }
+        let rest = Some(options.range(caller)?);
+        txn.lock()?.check_open()?;
+        let pages = Pages { of: Arc::downgrade(txn), rest, page: Vec::new(), at: 0, ask: PAGE_FIRST };
+        Ok(Iter::new(&txn.db, Source::Transaction(pages), options.limit))
+    }
+
+    fn new(db: &Arc<Db>, scan: Source, limit: u64) -> Iter {
+        let left = if limit == 0 { u64::MAX } else { limit };
+        Iter { db: Arc::clone(db), scan, left, arena: Vec::new(), failed: None }
     }
 
     fn check(&mut self) -> Result<(), Failure> {
         self.db.check_open()?;
-        self.failed.take().map_or(Ok(()), |error| Err(error.into()))
+        self.failed.take().map_or(Ok(()), Err)
     }
 
     /// The next entry where it lies: the scan keeps it until it is called again.
-    fn next(&mut self) -> Result<Option<corering_entry>, Error> {
+    fn next(&mut self) -> Result<Option<corering_entry>, Failure> {
         if self.left == 0 {
             return Ok(None);
         }
-        let Some((key, value)) = self.scan.next_ref()? else {
+        let Some((key, value)) = self.scan.next_ref(self.left)? else {
             self.left = 0;
             return Ok(None);
         };
@@ -157,7 +237,7 @@ impl Iter {
         self.arena.clear();
         let mut shown: Vec<corering_entry> = Vec::new();
         while shown.len() < count && self.left > 0 && self.arena.len() < FILL_BYTES {
-            match self.scan.next_ref() {
+            match self.scan.next_ref(self.left) {
                 Ok(Some((key, value))) => {
                     self.left -= 1;
                     self.arena.extend_from_slice(key);
@@ -172,9 +252,9 @@ impl Iter {
                     });
                 }
                 Ok(None) => self.left = 0,
-                Err(error) if shown.is_empty() => return Err(error.into()),
-                Err(error) => {
-                    self.failed = Some(error);
+                Err(failure) if shown.is_empty() => return Err(failure),
+                Err(failure) => {
+                    self.failed = Some(failure);
                     break;
                 }
             }

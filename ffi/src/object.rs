@@ -9,6 +9,7 @@ use crate::iterator::Iter;
 use crate::queue::Queue;
 use crate::registry::{self, Held, Retired};
 use crate::snapshot::Snap;
+use crate::transaction::Txn;
 use crate::watch::Watcher;
 
 /// What a handle stands for; the number is a part of the handle.
@@ -22,12 +23,14 @@ pub(crate) enum HandleKind {
     Queue = 5,
     Value = 6,
     Watch = 7,
+    /// Not 7: a pointer of all ones is no handle.
+    Tx = 0,
 }
 
 impl HandleKind {
     pub(crate) fn from_bits(bits: u64) -> Option<HandleKind> {
         use HandleKind::*;
-        [Db, Batch, Snapshot, Iterator, Queue, Value, Watch].into_iter().find(|kind| *kind as u64 == bits)
+        [Db, Batch, Snapshot, Iterator, Queue, Value, Watch, Tx].into_iter().find(|kind| *kind as u64 == bits)
     }
 
     pub(crate) fn noun(self) -> &'static str {
@@ -39,6 +42,7 @@ impl HandleKind {
             HandleKind::Queue => "queue",
             HandleKind::Value => "value",
             HandleKind::Watch => "watch",
+            HandleKind::Tx => "transaction",
         }
     }
 }
@@ -53,6 +57,7 @@ pub(crate) enum Object {
     Watch(Box<Watcher>),
     /// Only owned here: C reads the bytes.
     Value(#[allow(dead_code)] Vec<u8>),
+    Tx(Arc<Txn>),
 }
 
 impl Object {
@@ -65,6 +70,7 @@ impl Object {
             Object::Queue(_) => HandleKind::Queue,
             Object::Value(_) => HandleKind::Value,
             Object::Watch(_) => HandleKind::Watch,
+            Object::Tx(_) => HandleKind::Tx,
         }
     }
 }
@@ -90,7 +96,10 @@ macro_rules! kinded {
     )*};
 }
 
-kinded! { Arc<Db> => Db, Mutex<Batch> => Batch, Arc<Snap> => Snapshot, Mutex<Iter> => Iterator, Queue => Queue, Watcher => Watch }
+kinded! {
+    Arc<Db> => Db, Mutex<Batch> => Batch, Arc<Snap> => Snapshot, Mutex<Iter> => Iterator, Queue => Queue, Watcher => Watch,
+    Arc<Txn> => Tx,
+}
 
 /// An object that one call uses.
 pub(crate) struct Using<T> {

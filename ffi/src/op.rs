@@ -76,6 +76,10 @@ pub enum corering_op_kind {
     CORERING_OP_ACQUIRE = 8,
     /// Only in results: a watch given to `corering_queue_watch` has something to be taken.
     CORERING_OP_WATCH = 9,
+    /// In results only: the transaction of `corering_queue_commit`.
+    CORERING_OP_COMMIT = 10,
+    /// In results only: the key of `corering_queue_get_for_update`.
+    CORERING_OP_GET_FOR_UPDATE = 11,
 }
 use corering_op_kind::*;
 
@@ -118,12 +122,12 @@ pub struct corering_result {
     pub status: corering_status,
     /// The operation's: a `corering_op_kind`.
     pub kind: u32,
-    /// PUT, PUT_IF and BATCH: the commit; GET: the commit that wrote the value; a PUT_IF that was refused: the commit that wrote what is there, 0 if
+    /// PUT, PUT_IF, BATCH and COMMIT: the commit; GET and GET_FOR_UPDATE: the commit that wrote the value; a PUT_IF that was refused: the commit that wrote what is there, 0 if
     /// nothing is; ACQUIRE: the fencing token.
     pub version: u64,
     /// INCR: the new number. DELETE: 1 if the key was there. ACQUIRE: how often the session holds the lock.
     pub integer: i64,
-    /// GET: the value. An error: its text, in UTF-8. To be freed with `corering_value_free`.
+    /// GET, GET_FOR_UPDATE: the value. An error: its text, in UTF-8. To be freed with `corering_value_free`.
     pub value: corering_value,
     /// Zero.
     pub reserved: [u64; 2],
@@ -188,6 +192,8 @@ pub(crate) enum Answer {
     },
     Done,
     Failed(Failure),
+    /// To be asked by the thread of the program that wants to know.
+    Later(Box<dyn FnOnce() -> Answer + Send>),
 }
 
 impl Op {
@@ -344,6 +350,7 @@ impl Answer {
                 result.integer = count.into();
             }
             Answer::Put | Answer::Done => {}
+            Answer::Later(ask) => return ask().into_c(user_data, kind),
             Answer::Failed(failure) => {
                 result.status = failure.status();
                 let text = failure.to_string().into_bytes();

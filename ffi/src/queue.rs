@@ -74,6 +74,11 @@ impl Shared {
             .is_ok()
     }
 
+    /// Of an operation that did not begin.
+    fn give_back(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Called in a shard's thread: an operation with a reserved slot is done.
     fn complete(&self, done: Done) {
         // Full only if more were submitted than slots were reserved; then one completion is lost, and nothing else.
@@ -102,7 +107,7 @@ impl Shared {
 
     fn reap(&self) -> Option<Done> {
         let done = self.done.pop()?;
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.give_back();
         Some(done)
     }
 }
@@ -199,6 +204,27 @@ impl Queue {
             return Err(self.full());
         }
         self.follow(user_data, kind, start(&self.db), answer);
+        Ok(())
+    }
+
+    /// As [`Queue::submit`], for what is refused at once or has an outcome that is asked for when it is reaped.
+    pub(crate) fn submit_later<T: Send + 'static>(
+        &self,
+        user_data: u64,
+        kind: u32,
+        start: impl FnOnce(&Db) -> Result<Pending<T>, Failure>,
+        answer: impl FnOnce(Result<T, Error>) -> Result<Answer, Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        self.db.check_open()?;
+        if !self.shared.reserve() {
+            return Err(self.full());
+        }
+        let pending = start(&self.db).inspect_err(|_| self.shared.give_back())?;
+        let shared = Arc::clone(&self.shared);
+        pending.on_ready(move |outcome| {
+            let later = move || answer(outcome).unwrap_or_else(Answer::Failed);
+            shared.complete(Done { user_data, kind, answer: Answer::Later(Box::new(later)) });
+        });
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::db::{Db, corering_db};
 use crate::engine::shard::stages::Stage;
-use crate::engine::{ShardStats, StageTimes, Stages, Stats};
+use crate::engine::{ShardStats, StageTimes, Stages, Stats, TxStats};
 use crate::failure::Failure;
 use crate::guard::guarded;
 use crate::object::using;
@@ -62,6 +62,22 @@ pub struct corering_stats {
     pub durable: corering_latency,
     /// How long those that wait for the disk took from their execution to their answer; a sample of them.
     pub applied: corering_latency,
+    /// Transactions of the whole database: begun, committed, and rolled back by the program.
+    pub tx_begun: u64,
+    pub tx_committed: u64,
+    pub tx_rolled_back: u64,
+    /// Aborted: what they read was changed; another one kept a key; an older one took a key; open for too long.
+    pub tx_aborted_changed: u64,
+    pub tx_aborted_kept: u64,
+    pub tx_aborted_wounded: u64,
+    pub tx_aborted_too_old: u64,
+    /// Ended with any other error.
+    pub tx_failed: u64,
+    /// Waits for a key that another transaction kept.
+    pub tx_waits: u64,
+    /// Open now, and the milliseconds that the oldest of them is old.
+    pub tx_open: u64,
+    pub tx_oldest_ms: u64,
 }
 
 /// How long something took, in nanoseconds.
@@ -87,7 +103,7 @@ impl From<StageTimes> for corering_latency {
 c_struct!(growing corering_stats, first_len 144);
 
 impl corering_stats {
-    fn of(shards: &[ShardStats], snapshots: u64) -> corering_stats {
+    fn of(shards: &[ShardStats], snapshots: u64, tx: TxStats) -> corering_stats {
         let sum = |of: fn(&ShardStats) -> u64| shards.iter().map(of).sum();
         let mut stages = Stages::default();
         shards.iter().for_each(|shard| stages.add(&shard.stages));
@@ -116,6 +132,17 @@ impl corering_stats {
             queued: latency(Stage::Queued),
             durable: latency(Stage::Durable),
             applied: latency(Stage::Applied),
+            tx_begun: tx.begun,
+            tx_committed: tx.committed,
+            tx_rolled_back: tx.rolled_back,
+            tx_aborted_changed: tx.aborted_changed,
+            tx_aborted_kept: tx.aborted_kept,
+            tx_aborted_wounded: tx.aborted_wounded,
+            tx_aborted_too_old: tx.aborted_too_old,
+            tx_failed: tx.failed,
+            tx_waits: tx.waits,
+            tx_open: tx.open,
+            tx_oldest_ms: tx.oldest_ms,
         }
     }
 }
@@ -137,7 +164,7 @@ pub unsafe extern "C" fn corering_get_stats(
     guarded!(|c| {
         let db = using::<Arc<Db>, _>(db)?;
         db.check_open()?;
-        let Stats { shards, snapshots, transactions: _ } = db.engine.stats();
+        let Stats { shards, snapshots, transactions } = db.engine.stats();
         let counted = match shard {
             CORERING_ALL_SHARDS => shards.as_slice(),
             one => shards
@@ -146,7 +173,7 @@ pub unsafe extern "C" fn corering_get_stats(
                 .map(std::slice::from_ref)
                 .ok_or_else(|| Failure::argument(format!("shard {one} of {}", shards.len())))?,
         };
-        c.fill(stats, &corering_stats::of(counted, snapshots))?;
+        c.fill(stats, &corering_stats::of(counted, snapshots, transactions))?;
         Ok(CORERING_OK)
     })
 }

@@ -38,7 +38,7 @@ pub enum corering_status {
     CORERING_ERROR_VALUE_TOO_LARGE = -9,
     /// The atomic batch holds more bytes than the engine takes at once.
     CORERING_ERROR_BATCH_TOO_LARGE = -10,
-    /// The keys of an atomic batch belong to several shards; one {tag} in each keeps them together.
+    /// Not given any more: batches and transactions may have keys of any shards.
     CORERING_ERROR_CROSS_SHARD = -11,
     /// An increment met a value that is no decimal 64-bit integer.
     CORERING_ERROR_NOT_AN_INTEGER = -12,
@@ -314,7 +314,19 @@ mod tests {
             LockError::OtherPermits { permits: 1 },
         ];
         let plain = [busy, full, Error::Poisoned(cause.into()), Error::Closed, Error::Overflow, Error::NotAnInteger];
-        for error in plain.into_iter().chain(locks.map(Error::Lock)) {
+        let transactions = [
+            TxError::Changed { key: b"k".as_slice().into() },
+            TxError::RangeChanged,
+            TxError::Kept { key: b"k".as_slice().into() },
+            TxError::Wounded,
+            TxError::Ended { how: "it was committed" },
+            TxError::TooOld { age_ms: 2, max_ms: 1 },
+            TxError::TooLarge { what: "reads", used: 2, max: 1 },
+            TxError::NoSavepoint { number: 1 },
+            TxError::ReadOnly,
+        ];
+        let refusals = locks.map(Error::Lock).into_iter().chain(transactions.map(Error::Tx));
+        for error in plain.into_iter().chain(refusals) {
             let status = corering_status::from(&error);
             assert_eq!(status.is_retryable(), error.is_retryable(), "{status:?}");
             assert_eq!(status.may_have_committed(), error.may_have_committed(), "{status:?}");

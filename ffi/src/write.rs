@@ -22,7 +22,7 @@ impl Write {
         if self.guards.is_empty() {
             return Ok(self);
         }
-        Err(Failure::argument("guards belong to the call that commits the batch"))
+        Err(Failure::argument("guards belong to what commits: corering_batch_commit, corering_tx_guard"))
     }
 
     pub(crate) fn is_guarded(&self) -> bool {

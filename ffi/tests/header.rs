@@ -8,9 +8,26 @@ use std::process::Command;
 use support::root;
 
 /// The files in the order in which a reader wants the header.
-const FILES: [&str; 17] = [
-    "version", "status", "error", "options", "db", "value", "op", "kv", "batch", "execute", "snapshot", "iterator",
-    "queue", "session", "lock", "stats", "watch",
+const FILES: [&str; 19] = [
+    "version",
+    "status",
+    "error",
+    "options",
+    "db",
+    "value",
+    "op",
+    "kv",
+    "batch",
+    "execute",
+    "snapshot",
+    "iterator",
+    "queue",
+    "session",
+    "lock",
+    "transaction",
+    "transaction_keys",
+    "stats",
+    "watch",
 ];
 
 fn generated() -> String {

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use support::{address_sanitizer, compile, expect_success, root, valgrind, workplace};
 
 const SOURCE: &str = "c/tests/matrix.c";
-const HANDLES: [&str; 6] = ["db", "batch", "snapshot", "iterator", "queue", "watch"];
+const HANDLES: [&str; 7] = ["db", "batch", "snapshot", "iterator", "queue", "watch", "tx"];
 
 /// A function's name, and its parameters as they are declared.
 fn functions(header: &str) -> Vec<(String, Vec<String>)> {

@@ -15,7 +15,7 @@ fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-const EXPORTED: [&str; 67] = [
+const EXPORTED: [&str; 89] = [
     "corering_abi_version",
     "corering_batch_clear",
     "corering_batch_commit",
@@ -51,8 +51,10 @@ const EXPORTED: [&str; 67] = [
     "corering_put_if",
     "corering_put_sequential",
     "corering_queue_acquire",
+    "corering_queue_commit",
     "corering_queue_fd",
     "corering_queue_free",
+    "corering_queue_get_for_update",
     "corering_queue_new",
     "corering_queue_reap",
     "corering_queue_submit",
@@ -75,6 +77,26 @@ const EXPORTED: [&str; 67] = [
     "corering_status_may_have_committed",
     "corering_status_name",
     "corering_sync",
+    "corering_tx_begin",
+    "corering_tx_commit",
+    "corering_tx_delete",
+    "corering_tx_fate",
+    "corering_tx_free",
+    "corering_tx_get",
+    "corering_tx_get_for_update",
+    "corering_tx_get_id",
+    "corering_tx_get_usage",
+    "corering_tx_guard",
+    "corering_tx_number",
+    "corering_tx_options_init",
+    "corering_tx_pause_ns",
+    "corering_tx_put",
+    "corering_tx_put_if",
+    "corering_tx_release",
+    "corering_tx_rollback",
+    "corering_tx_rollback_to",
+    "corering_tx_savepoint",
+    "corering_tx_scan",
     "corering_value_free",
     "corering_version",
     "corering_watch_free",
@@ -147,6 +169,12 @@ fn the_numbers_of_the_statuses_are_for_ever() {
         (-31, "other_permits"),
         (-32, "compacted"),
         (-33, "lagged"),
+        (-40, "conflict"),
+        (-41, "transaction_ended"),
+        (-42, "transaction_too_old"),
+        (-43, "transaction_too_large"),
+        (-44, "no_savepoint"),
+        (-45, "read_only"),
     ];
     for (number, name) in pinned {
         let status = corering_status::from_number(number).unwrap_or_else(|| panic!("{number} is gone"));
@@ -156,7 +184,7 @@ fn the_numbers_of_the_statuses_are_for_ever() {
     let retryable: Vec<_> = corering_status::ALL.into_iter().filter(|s| s.is_retryable()).map(|s| s as i32).collect();
     let unsure: Vec<_> =
         corering_status::ALL.into_iter().filter(|s| s.may_have_committed()).map(|s| s as i32).collect();
-    assert_eq!((retryable, unsure), (vec![-14, -15, -22, -23, -30], vec![-7, -16]));
+    assert_eq!((retryable, unsure), (vec![-14, -15, -22, -23, -30, -40], vec![-7, -16]));
 }
 
 #[test]
@@ -164,10 +192,12 @@ fn the_other_numbers_are_for_ever() {
     use corering_change_flags::*;
     use corering_condition_kind::*;
     use corering_durability::*;
+    use corering_isolation::*;
     use corering_lock_mode::*;
     use corering_op_kind::*;
     use corering_open_flags::*;
     use corering_scan_flags::*;
+    use corering_tx_flags::*;
     use corering_watch_flags::*;
     let conditions =
         [CORERING_IF_ALWAYS, CORERING_IF_ABSENT, CORERING_IF_PRESENT, CORERING_IF_EQUAL, CORERING_IF_VERSION];
@@ -185,8 +215,12 @@ fn the_other_numbers_are_for_ever() {
         CORERING_OP_BATCH,
         CORERING_OP_ACQUIRE,
         CORERING_OP_WATCH,
+        CORERING_OP_COMMIT,
+        CORERING_OP_GET_FOR_UPDATE,
     ];
-    assert_eq!(ops.map(|op| op as u32), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(ops.map(|op| op as u32), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    assert_eq!([CORERING_ISOLATION_STRICT, CORERING_ISOLATION_SNAPSHOT].map(|level| level as u32), [0, 1]);
+    assert_eq!([CORERING_TX_READ_ONLY, CORERING_TX_NO_FATE].map(|flag| flag as u32), [1, 2]);
     let modes = [CORERING_LOCK_EXCLUSIVE, CORERING_LOCK_SHARED, CORERING_LOCK_SEMAPHORE];
     assert_eq!(modes.map(|mode| mode as u32), [0, 1, 2]);
     let open = [CORERING_OPEN_MUST_EXIST, CORERING_OPEN_MUST_NOT_EXIST, CORERING_OPEN_NO_PINNING];
@@ -237,6 +271,13 @@ fn structs_are_laid_out_for_ever() {
     assert!(size_of::<corering_stats>() >= 144);
     assert_eq!(offset_of!(corering_stats, snapshots), 136);
     assert_eq!(offset_of!(corering_stats, applied), 144 + 4 * 40);
+    assert!(size_of::<corering_stats>() >= 432);
+    assert_eq!(offset_of!(corering_stats, tx_oldest_ms), 424);
+    assert!(size_of::<corering_tx_options>() >= 48);
+    assert_eq!(offset_of!(corering_tx_options, again), 40);
+    assert!(size_of::<corering_tx_usage>() >= 56);
+    assert_eq!(offset_of!(corering_tx_usage, age_ms_max), 48);
+    assert_eq!(size_of::<corering_tx_id>(), 16);
     assert!(size_of::<corering_read_options>() >= 24);
     assert_eq!(offset_of!(corering_read_options, snapshot), 16);
     assert!(size_of::<corering_write_options>() >= 64);

@@ -173,6 +173,64 @@ public:
         return made<completion_queue>(
             [&](corering_queue **out) { return corering_queue_new(raw_.get(), capacity, out); });
     }
+    result<transaction> try_begin(const transaction_options &options = {}) {
+        const auto raw = options.raw();
+        return made<transaction>([&](corering_tx **out) { return corering_tx_begin(raw_.get(), &raw, out); });
+    }
+    /// The commit of a transaction that is over; none if it did not happen, wrote nothing, or is longer ago than it was to be remembered.
+    result<std::optional<std::uint64_t>> try_fate(const transaction_id &id) const {
+        corering_tx_id raw;
+        std::copy(id.begin(), id.end(), std::begin(raw.bytes));
+        std::uint64_t version = 0;
+        const status code = corering_tx_fate(raw_.get(), &raw, &version);
+        if (code < 0) {
+            return failure::last(code);
+        }
+        return code == CORERING_NOT_FOUND ? std::optional<std::uint64_t>() : std::optional<std::uint64_t>(version);
+    }
+    /// Waits before a transaction that failed `attempt` times before is run again.
+    result<done> try_pause(std::uint32_t attempt) const {
+        std::uint64_t nanoseconds = 0;
+        const status code = corering_tx_pause_ns(raw_.get(), attempt, &nanoseconds);
+        std::this_thread::sleep_for(std::chrono::nanoseconds(nanoseconds));
+        return detail::check(code);
+    }
+    /// Runs `f(transaction &)`, which returns a `result<done>`, and commits, again and again until that succeeds or fails for another reason
+    /// than others' work. After an outcome that nobody knows it is not run again.
+    template <class F>
+    result<std::uint64_t> try_transact(F f, transaction_options options = {}) {
+        for (std::uint32_t attempt = 0;; attempt++) {
+            failure why;
+            {
+                auto tx = try_begin(options);
+                if (!tx) {
+                    return tx.error();
+                }
+                auto number = tx->try_number();
+                if (!number) {
+                    return number.error();
+                }
+                options.again = *number;
+                result<done> ran = f(*tx);
+                if (ran) {
+                    auto commit = tx->try_commit();
+                    if (commit) {
+                        return commit;
+                    }
+                    why = commit.error();
+                } else {
+                    why = ran.error();
+                }
+            }
+            if (!why.retryable() || why.may_have_committed()) {
+                return why;
+            }
+            auto paused = try_pause(attempt);
+            if (!paused) {
+                return paused.error();
+            }
+        }
+    }
     /// Who holds locks: `session.acquire("name")`.
     result<session> try_new_session(const session_options &options = {}) {
         return session::try_open(raw_.get(), options);
@@ -260,6 +318,34 @@ public:
         snapshot new_snapshot() const { return try_new_snapshot().value(); }
         iterator scan(const range &over = {}) const { return try_scan(over).value(); }
         completion_queue new_queue(std::uint32_t capacity = 1024) { return try_new_queue(capacity).value(); }
+        transaction begin(const transaction_options &options = {}) { return try_begin(options).value(); }
+        std::optional<std::uint64_t> fate(const transaction_id &id) const { return try_fate(id).value(); }
+        void pause(std::uint32_t attempt) const { (void)try_pause(attempt).value(); }
+        /// Runs `f(transaction &)` and commits, again and again until that succeeds; what `f` returned is returned. Any exception but
+        /// a retryable `corering::error` ends it, and so does an outcome that nobody knows.
+        template <class F>
+        auto transact(F f, transaction_options options = {}) -> decltype(f(std::declval<transaction &>())) {
+            for (std::uint32_t attempt = 0;; attempt++) {
+                try {
+                    transaction tx = begin(options);
+                    options.again = tx.number();
+                    if constexpr (std::is_void_v<decltype(f(tx))>) {
+                        f(tx);
+                        (void)tx.commit();
+                        return;
+                    } else {
+                        auto answer = f(tx);
+                        (void)tx.commit();
+                        return answer;
+                    }
+                } catch (const error &why) {
+                    if (!why.retryable() || why.may_have_committed()) {
+                        throw;
+                    }
+                }
+                pause(attempt);
+            }
+        }
         session new_session(const session_options &options = {}) { return try_new_session(options).value(); }
         std::vector<corering_lock_part> lock_info(bytes name) const { return try_lock_info(name).value(); }
         std::vector<corering_session_info> sessions() const { return try_sessions().value(); }

@@ -64,7 +64,7 @@ inline corering_scan_options range::raw() const {
     return raw;
 }
 
-/// Writes that take effect together or not at all. Their keys must belong to one shard: give them one {tag}.
+/// Writes that take effect together or not at all, whatever shards their keys belong to.
 class batch {
 public:
     explicit batch(corering_batch *raw) noexcept : raw_(raw) {}
@@ -172,6 +172,12 @@ private:
     detail::handle<corering_iterator, corering_iterator_free> raw_;
 };
 
+} // namespace corering
+
+#include "transactions.hpp"
+
+namespace corering {
+
 /// Submit without waiting, poll one descriptor, reap.
 class completion_queue {
 public:
@@ -231,6 +237,19 @@ public:
         return detail::check(
             corering_queue_acquire(raw_.get(), &session.key(), name.data(), name.size(), &raw, user_data));
     }
+    /// The commit is a completion.
+    result<done> try_commit(std::uint64_t user_data, const transaction &tx) {
+        return detail::check(corering_queue_commit(raw_.get(), tx.raw(), user_data));
+    }
+    /// The grant is a completion, with the value.
+    result<done> try_get_for_update(std::uint64_t user_data, const transaction &tx, bytes key,
+                                    std::uint32_t keyspace = 0) {
+        read_options options;
+        options.keyspace = keyspace;
+        const auto raw = options.raw();
+        return detail::check(
+            corering_queue_get_for_update(raw_.get(), tx.raw(), key.data(), key.size(), &raw, user_data));
+    }
     /// What is done by now, at most `limit`; does not wait.
     result<std::vector<completion>> try_reap(std::size_t limit = 256) {
         std::vector<corering_result> raw(limit);
@@ -270,6 +289,10 @@ public:
         }
         void acquire(std::uint64_t user_data, const session &session, bytes name, const lock_options &options = {}) {
             (void)try_acquire(user_data, session, name, options).value();
+        }
+        void commit(std::uint64_t user_data, const transaction &tx) { (void)try_commit(user_data, tx).value(); }
+        void get_for_update(std::uint64_t user_data, const transaction &tx, bytes key, std::uint32_t keyspace = 0) {
+            (void)try_get_for_update(user_data, tx, key, keyspace).value();
         }
         std::vector<completion> reap(std::size_t limit = 256) { return try_reap(limit).value(); })
 

@@ -156,7 +156,6 @@ static void test_batch(corering_db *db)
     corering_batch *batch;
     uint64_t version = 0;
     size_t count = 0;
-    char text[256];
     int n;
     CHECK_OK(corering_batch_new(db, &batch));
     CHECK_OK(corering_batch_commit(batch, NULL, NULL));
@@ -176,14 +175,19 @@ static void test_batch(corering_db *db)
     CHECK_OK(corering_batch_commit(batch, NULL, NULL));
     expect(db, "{b}1", "one");
     CHECK_OK(corering_batch_clear(batch));
-    /* Keys of several shards are no atomic batch. */
+    /* Keys of several shards. */
     for (n = 0; n < 64; n++) {
         char key[16];
         CHECK_OK(corering_batch_put(batch, key, (size_t)snprintf(key, sizeof key, "spread%d", n), TEXT("v"), NULL));
     }
-    CHECK_STATUS(CORERING_ERROR_CROSS_SHARD, corering_batch_commit(batch, NULL, NULL));
-    CHECK_OK(corering_error_message(text, sizeof text, NULL));
-    CHECK(strstr(text, "{tag}") != NULL);
+    CHECK_OK(corering_batch_commit(batch, NULL, &version));
+    for (n = 0; n < 64; n++) {
+        char key[16];
+        uint64_t found;
+        CHECK_STATUS(CORERING_BUFFER_TOO_SMALL,
+                     corering_get_into(db, key, (size_t)snprintf(key, sizeof key, "spread%d", n), NULL, NULL, 0, &count, &found));
+        CHECK(found == version);
+    }
     CHECK_OK(corering_batch_free(batch));
 }
 
@@ -373,6 +377,8 @@ static void test_stats(corering_db *db)
     CHECK(stats.shards == 2 && stats.writes > 0 && stats.struct_size == sizeof stats);
     CHECK(stats.appended.count > 0 && stats.appended.p50_ns > 0 && stats.appended.p50_ns <= stats.appended.max_ns);
     CHECK(stats.durable.count > 0 && stats.durable.p50_ns <= stats.durable.p999_ns);
+    CHECK(stats.tx_begun > stats.tx_committed && stats.tx_committed > 0 && stats.tx_rolled_back > 0 && stats.tx_open == 0);
+    CHECK(stats.tx_aborted_changed > 0 && stats.tx_aborted_wounded > 0 && stats.tx_waits > 0);
     CHECK_OK(corering_get_stats(db, 1, &stats));
     CHECK(stats.shards == 1);
     CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_get_stats(db, 2, &stats));
@@ -666,6 +672,303 @@ static void test_session_after_restart(const char *dir)
     CHECK_OK(corering_queue_free(queue));
 }
 
+/* ---- transactions ---- */
+
+static corering_tx *begin(corering_db *db, uint32_t flags, uint64_t again)
+{
+    corering_tx_options options;
+    corering_tx *tx;
+    CHECK_OK(corering_tx_options_init(&options, sizeof options));
+    options.flags = flags;
+    options.again = again;
+    CHECK_OK(corering_tx_begin(db, &options, &tx));
+    return tx;
+}
+
+static void expect_in(corering_tx *tx, const char *key, const char *wanted)
+{
+    corering_value value;
+    CHECK_STATUS(wanted ? CORERING_OK : CORERING_NOT_FOUND, corering_tx_get(tx, key, strlen(key), NULL, &value));
+    CHECK(wanted == NULL || equals(&value, wanted));
+    CHECK_OK(corering_value_free(&value));
+}
+
+/* Its keys lie on both shards. */
+static void test_transactions(corering_db *db)
+{
+    corering_tx *tx = begin(db, 0, 0);
+    corering_condition condition;
+    corering_write_options write;
+    corering_value value;
+    corering_tx_usage usage;
+    char key[16];
+    uint64_t version = 0, found;
+    size_t len;
+    int n;
+    memset(&condition, 0, sizeof condition);
+    condition.kind = CORERING_IF_ABSENT;
+    for (n = 0; n < 16; n++) {
+        CHECK_OK(corering_tx_put(tx, key, (size_t)snprintf(key, sizeof key, "tx%d", n), TEXT("new"), NULL));
+    }
+    expect_in(tx, "tx3", "new");
+    expect_in(tx, "tx99", NULL);
+    CHECK_OK(corering_tx_delete(tx, TEXT("tx3"), NULL));
+    expect_in(tx, "tx3", NULL);
+    CHECK_OK(corering_write_options_init(&write, sizeof write));
+    write.ttl_ms = 3600000;
+    CHECK_OK(corering_tx_put_if(tx, TEXT("tx3"), TEXT("again"), &condition, &write));
+    CHECK_STATUS(CORERING_REFUSED, corering_tx_put_if(tx, TEXT("tx4"), TEXT("x"), &condition, NULL));
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_get_into(db, TEXT("tx0"), NULL, NULL, 0, &len, NULL));
+    usage.struct_size = sizeof usage;
+    CHECK_OK(corering_tx_get_usage(tx, &usage));
+    CHECK(usage.write_bytes > 16 * 6 && usage.write_bytes < usage.write_bytes_max && usage.reads > 0 && usage.age_ms_max == 60000);
+    CHECK_OK(corering_tx_commit(tx, &version));
+    CHECK_OK(corering_tx_free(tx));
+    for (n = 0; n < 16; n++) {
+        CHECK_STATUS(CORERING_BUFFER_TOO_SMALL,
+                     corering_get_into(db, key, (size_t)snprintf(key, sizeof key, "tx%d", n), NULL, NULL, 0, &len, &found));
+        CHECK(found == version && version > 0);
+    }
+    CHECK_OK(corering_get(db, TEXT("tx3"), NULL, &value));
+    CHECK(equals(&value, "again") && value.expires_at_ms > 0);
+    CHECK_OK(corering_value_free(&value));
+
+    /* What is not committed was not done. */
+    tx = begin(db, 0, 0);
+    CHECK_OK(corering_tx_put(tx, TEXT("tx0"), TEXT("never"), NULL));
+    CHECK_OK(corering_tx_rollback(tx));
+    CHECK_OK(corering_tx_free(tx));
+    tx = begin(db, 0, 0);
+    CHECK_OK(corering_tx_put(tx, TEXT("tx0"), TEXT("never"), NULL));
+    CHECK_OK(corering_tx_free(tx));
+    expect(db, "tx0", "new");
+
+    /* One state, whatever others write; and no writes. */
+    tx = begin(db, CORERING_TX_READ_ONLY, 0);
+    expect_in(tx, "tx0", "new");
+    CHECK_OK(corering_put(db, TEXT("tx0"), TEXT("later"), NULL, NULL));
+    CHECK_OK(corering_put(db, TEXT("tx1"), TEXT("later"), NULL, NULL));
+    expect_in(tx, "tx1", "new");
+    CHECK_STATUS(CORERING_ERROR_READ_ONLY, corering_tx_put(tx, TEXT("tx0"), TEXT("x"), NULL));
+    CHECK_STATUS(CORERING_ERROR_READ_ONLY, corering_tx_get_for_update(tx, TEXT("tx0"), NULL, &value));
+    CHECK_OK(corering_tx_commit(tx, &version));
+    CHECK(version == 0);
+    CHECK_OK(corering_tx_free(tx));
+}
+
+/* Entries of the database and its own, in one order, over many pages, both ways. */
+static void test_scan_of_a_transaction(corering_db *db)
+{
+    enum { MANY = 700 };
+    corering_tx *tx = begin(db, 0, 0);
+    corering_scan_options options;
+    corering_iterator *iterator;
+    corering_entry entry, entries[100];
+    corering_batch *batch;
+    char key[16];
+    size_t count;
+    int n, way;
+    CHECK_OK(corering_batch_new(db, &batch));
+    for (n = 0; n < MANY; n += 2) {
+        CHECK_OK(corering_batch_put(batch, key, (size_t)snprintf(key, sizeof key, "ts%03d", n), TEXT("db"), NULL));
+    }
+    CHECK_OK(corering_batch_commit(batch, NULL, NULL));
+    CHECK_OK(corering_batch_free(batch));
+    for (n = 1; n < MANY; n += 2) {
+        CHECK_OK(corering_tx_put(tx, key, (size_t)snprintf(key, sizeof key, "ts%03d", n), TEXT("own"), NULL));
+    }
+    CHECK_OK(corering_tx_delete(tx, TEXT("ts000"), NULL));
+    CHECK_OK(corering_scan_options_init(&options, sizeof options));
+    options.prefix = "ts";
+    options.prefix_len = 2;
+    for (way = 0; way < 2; way++) {
+        options.flags = way == 0 ? 0 : CORERING_SCAN_REVERSE;
+        CHECK_OK(corering_tx_scan(tx, &options, &iterator));
+        for (n = 1; n < MANY; n++) {
+            const int wanted = way == 0 ? n : MANY - n;
+            CHECK_OK(corering_iterator_next(iterator, &entry));
+            (void)snprintf(key, sizeof key, "ts%03d", wanted);
+            CHECK(entry.key_len == 5 && memcmp(entry.key, key, 5) == 0);
+            CHECK(entry.value_len == (wanted % 2 == 0 ? 2u : 3u) && entry.value[0] == (wanted % 2 == 0 ? 'd' : 'o'));
+        }
+        CHECK_STATUS(CORERING_END, corering_iterator_next(iterator, &entry));
+        CHECK_OK(corering_iterator_free(iterator));
+    }
+    options.flags = 0;
+    options.limit = 150;
+    CHECK_OK(corering_tx_scan(tx, &options, &iterator));
+    CHECK_OK(corering_iterator_fill(iterator, entries, 100, &count));
+    CHECK(count == 100 && memcmp(entries[99].key, "ts100", 5) == 0);
+    CHECK_OK(corering_iterator_fill(iterator, entries, 100, &count));
+    CHECK(count == 50 && memcmp(entries[49].key, "ts150", 5) == 0);
+    CHECK_STATUS(CORERING_END, corering_iterator_fill(iterator, entries, 100, &count));
+    CHECK_OK(corering_iterator_free(iterator));
+    /* Somebody puts a key where it has looked. */
+    CHECK_OK(corering_put(db, TEXT("ts1000"), TEXT("phantom"), NULL, NULL));
+    CHECK_STATUS(CORERING_ERROR_CONFLICT, corering_tx_commit(tx, NULL));
+    CHECK_OK(corering_tx_free(tx));
+}
+
+static void test_savepoints(corering_db *db)
+{
+    corering_tx *tx = begin(db, 0, 0);
+    uint64_t first, second;
+    CHECK_OK(corering_tx_put(tx, TEXT("sp"), TEXT("1"), NULL));
+    CHECK_OK(corering_tx_savepoint(tx, &first));
+    CHECK_OK(corering_tx_put(tx, TEXT("sp"), TEXT("2"), NULL));
+    CHECK_OK(corering_tx_savepoint(tx, &second));
+    CHECK_OK(corering_tx_put(tx, TEXT("sp"), TEXT("3"), NULL));
+    CHECK_OK(corering_tx_release(tx, second));
+    expect_in(tx, "sp", "3");
+    CHECK_STATUS(CORERING_ERROR_NO_SAVEPOINT, corering_tx_rollback_to(tx, second));
+    CHECK_OK(corering_tx_rollback_to(tx, first));
+    CHECK_OK(corering_tx_rollback_to(tx, first));
+    CHECK_OK(corering_tx_commit(tx, NULL));
+    CHECK_OK(corering_tx_free(tx));
+    expect(db, "sp", "1");
+}
+
+static void test_conflicts(corering_db *db)
+{
+    corering_tx *a = begin(db, 0, 0), *b;
+    corering_value value;
+    uint64_t age, pause = UINT64_MAX;
+    uint32_t attempt;
+    CHECK_OK(corering_put(db, TEXT("c"), TEXT("0"), NULL, NULL));
+    expect_in(a, "c", "0");
+    CHECK_OK(corering_put(db, TEXT("c"), TEXT("1"), NULL, NULL));
+    CHECK_OK(corering_tx_put(a, TEXT("c2"), TEXT("of a"), NULL));
+    CHECK_STATUS(CORERING_ERROR_CONFLICT, corering_tx_commit(a, NULL));
+    CHECK(corering_status_is_retryable(CORERING_ERROR_CONFLICT) && !corering_status_may_have_committed(CORERING_ERROR_CONFLICT));
+    CHECK_OK(corering_tx_number(a, &age));
+    CHECK_OK(corering_tx_free(a));
+
+    /* The age is kept, so that it takes the key from the younger one. */
+    b = begin(db, 0, 0);
+    CHECK_OK(corering_tx_get_for_update(b, TEXT("c"), NULL, &value));
+    CHECK_OK(corering_value_free(&value));
+    a = begin(db, 0, age);
+    CHECK_OK(corering_tx_get_for_update(a, TEXT("c"), NULL, &value));
+    CHECK(equals(&value, "1"));
+    CHECK_OK(corering_value_free(&value));
+    CHECK_STATUS(CORERING_ERROR_CONFLICT, corering_tx_put(b, TEXT("c"), TEXT("of b"), NULL));
+    CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_commit(b, NULL));
+    CHECK_OK(corering_tx_free(b));
+    CHECK_OK(corering_tx_put(a, TEXT("c"), TEXT("of a"), NULL));
+    CHECK_OK(corering_tx_commit(a, NULL));
+    CHECK_OK(corering_tx_free(a));
+    expect(db, "c", "of a");
+    for (attempt = 0; attempt < 40; attempt++) {
+        CHECK_OK(corering_tx_pause_ns(db, attempt, &pause));
+        CHECK(pause < UINT64_C(50000) << (attempt < 10 ? attempt : 10));
+    }
+}
+
+static void test_guarded_transaction(corering_db *db)
+{
+    corering_session session = open_session(db, 60000, "guards");
+    corering_guard guard = {"tx lock", 7, 0};
+    corering_grant grant;
+    int round;
+    CHECK_OK(corering_lock_acquire(db, &session, TEXT("tx lock"), NULL, &grant));
+    guard.token = grant.token;
+    for (round = 0; round < 2; round++) {
+        corering_tx *tx = begin(db, 0, 0);
+        CHECK_OK(corering_tx_guard(tx, &guard, 1));
+        CHECK_OK(corering_tx_put(tx, TEXT("guarded"), round == 0 ? "yes" : "no!", 3, NULL));
+        CHECK_STATUS(round == 0 ? CORERING_OK : CORERING_ERROR_FENCED, corering_tx_commit(tx, NULL));
+        CHECK_OK(corering_tx_free(tx));
+        CHECK_STATUS(round == 0 ? CORERING_OK : CORERING_ERROR_NOT_HELD,
+                     corering_lock_release(db, &session, TEXT("tx lock"), 0, NULL, NULL, NULL));
+    }
+    expect(db, "guarded", "yes");
+    CHECK_OK(corering_session_end(db, &session));
+}
+
+/* A grant and a commit are completions. */
+static void test_asynchronous_transactions(corering_db *db)
+{
+    corering_tx *older = begin(db, 0, 0), *younger = begin(db, 0, 0), *gone = begin(db, 0, 0);
+    corering_queue *queue;
+    corering_result result;
+    CHECK_OK(corering_queue_new(db, 3, &queue));
+    CHECK_OK(corering_put(db, TEXT("turn"), TEXT("0"), NULL, NULL));
+    CHECK_OK(corering_queue_get_for_update(queue, older, TEXT("turn"), NULL, 1));
+    result = reap_one(queue);
+    CHECK(result.user_data == 1 && result.kind == CORERING_OP_GET_FOR_UPDATE && equals(&result.value, "0"));
+    CHECK_OK(corering_value_free(&result.value));
+    CHECK_OK(corering_queue_get_for_update(queue, younger, TEXT("turn"), NULL, 2));
+    CHECK_OK(corering_queue_get_for_update(queue, gone, TEXT("turn"), NULL, 3));
+    CHECK_OK(corering_tx_rollback(gone));
+    result = reap_one(queue);
+    CHECK(result.user_data == 3 && result.status == CORERING_ERROR_TRANSACTION_ENDED);
+    CHECK_OK(corering_value_free(&result.value));
+    CHECK_OK(corering_tx_put(older, TEXT("turn"), TEXT("1"), NULL));
+    CHECK_OK(corering_queue_commit(queue, older, 4));
+    /* The grant may come before the commit's completion does, and has its value. */
+    while (result.user_data != 2) {
+        result = reap_one(queue);
+        CHECK(result.status == CORERING_OK && (result.user_data == 2 || result.version > 0));
+        CHECK(result.user_data != 2 || equals(&result.value, "1"));
+        CHECK_OK(corering_value_free(&result.value));
+    }
+    /* A full queue leaves the transaction open. */
+    CHECK_OK(corering_queue_free(queue));
+    CHECK_OK(corering_queue_new(db, 1, &queue));
+    CHECK_OK(corering_queue_get_for_update(queue, younger, TEXT("turn"), NULL, 5));
+    CHECK_STATUS(CORERING_ERROR_BUSY, corering_queue_commit(queue, younger, 6));
+    result = reap_one(queue);
+    CHECK_OK(corering_value_free(&result.value));
+    CHECK_OK(corering_tx_put(younger, TEXT("turn"), TEXT("2"), NULL));
+    CHECK_OK(corering_queue_commit(queue, younger, 6));
+    result = reap_one(queue);
+    CHECK(result.user_data == 6 && result.status == CORERING_OK && result.version > 0);
+    expect(db, "turn", "2");
+    /* What is refused at once takes no place in the queue. */
+    CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_queue_get_for_update(queue, gone, TEXT("turn"), NULL, 7));
+    CHECK_OK(corering_queue_commit(queue, gone, 8));
+    result = reap_one(queue);
+    CHECK(result.user_data == 8 && result.status == CORERING_ERROR_TRANSACTION_ENDED);
+    CHECK_OK(corering_value_free(&result.value));
+    CHECK_OK(corering_queue_free(queue));
+    CHECK_OK(corering_tx_free(older));
+    CHECK_OK(corering_tx_free(younger));
+    CHECK_OK(corering_tx_free(gone));
+}
+
+/* The fate of a transaction is known by its id, also in the next opening. */
+static void test_fate(const char *dir)
+{
+    corering_db *db = open_db(dir, "fate");
+    corering_tx *done = begin(db, 0, 0), *undone = begin(db, 0, 0), *untold = begin(db, CORERING_TX_NO_FATE, 0);
+    corering_tx_id ids[3];
+    uint64_t version, found;
+    int opening;
+    CHECK_OK(corering_tx_get_id(done, &ids[0]));
+    CHECK_OK(corering_tx_get_id(undone, &ids[1]));
+    CHECK_OK(corering_tx_get_id(untold, &ids[2]));
+    CHECK(memcmp(&ids[0], &ids[1], sizeof ids[0]) != 0);
+    CHECK_OK(corering_tx_put(done, TEXT("f1"), TEXT("v"), NULL));
+    CHECK_OK(corering_tx_put(undone, TEXT("f2"), TEXT("v"), NULL));
+    CHECK_OK(corering_tx_put(untold, TEXT("f3"), TEXT("v"), NULL));
+    CHECK_OK(corering_tx_commit(done, &version));
+    CHECK_OK(corering_tx_rollback(undone));
+    CHECK_OK(corering_tx_commit(untold, NULL));
+    CHECK_OK(corering_tx_free(done));
+    CHECK_OK(corering_tx_free(undone));
+    CHECK_OK(corering_tx_free(untold));
+    for (opening = 0; opening < 2; opening++) {
+        CHECK_OK(corering_tx_fate(db, &ids[0], &found));
+        CHECK(found == version);
+        CHECK_STATUS(CORERING_NOT_FOUND, corering_tx_fate(db, &ids[1], &found));
+        CHECK(found == 0);
+        CHECK_STATUS(CORERING_NOT_FOUND, corering_tx_fate(db, &ids[2], NULL));
+        CHECK_OK(corering_close(db));
+        db = open_db(dir, "fate");
+    }
+    CHECK_OK(corering_close(db));
+}
+
 int main(int argc, char **argv)
 {
     const char *dir = argc > 1 ? argv[1] : ".";
@@ -682,6 +985,13 @@ int main(int argc, char **argv)
     test_guards(db);
     test_asynchronous_locks(db);
     test_session_after_restart(dir);
+    test_transactions(db);
+    test_scan_of_a_transaction(db);
+    test_savepoints(db);
+    test_conflicts(db);
+    test_guarded_transaction(db);
+    test_asynchronous_transactions(db);
+    test_fate(dir);
     test_stats(db);
     test_open(dir);
     CHECK_OK(corering_close(db));

@@ -56,6 +56,7 @@ static void *make_handle(enum what what, struct call *call, corering_db *db)
     corering_queue *queue;
     corering_watch *watch;
     corering_watch_options watched;
+    corering_tx *tx;
     if (db == NULL) {
         return NULL;
     }
@@ -78,6 +79,9 @@ static void *make_handle(enum what what, struct call *call, corering_db *db)
         watched.key_len = 9;
         CHECK_OK(corering_watch_new(db, &watched, &watch));
         return watch;
+    case TX:
+        CHECK_OK(corering_tx_begin(db, NULL, &tx));
+        return tx;
     default:
         CHECK_OK(corering_queue_new(db, 64, &queue));
         return queue;
@@ -97,6 +101,8 @@ static int32_t end_handle(enum what what, void *handle)
         return corering_iterator_free(handle);
     case WATCH:
         return corering_watch_free(handle);
+    case TX:
+        return corering_tx_free(handle);
     default:
         return corering_queue_free(handle);
     }
@@ -117,6 +123,10 @@ static void *make_input(enum what what, struct call *call, corering_db *db)
     corering_session_options session_options;
     corering_lock_options lock;
     corering_watch_options watch;
+    corering_tx_options tx_options;
+    corering_tx_usage usage;
+    corering_tx_id id;
+    corering_guard guard;
     char path[4096];
 
     memset(&session, 0, sizeof session);
@@ -171,6 +181,21 @@ static void *make_input(enum what what, struct call *call, corering_db *db)
     case WATCH_OPTIONS:
         CHECK_OK(corering_watch_options_init(&watch, sizeof watch));
         return exactly(&watch, sizeof watch);
+    case TX_OPTIONS:
+        CHECK_OK(corering_tx_options_init(&tx_options, sizeof tx_options));
+        return exactly(&tx_options, sizeof tx_options);
+    case TX_ID:
+        memset(&id, 0, sizeof id);
+        return exactly(&id, sizeof id);
+    case TX_USAGE:
+        memset(&usage, 0x5a, sizeof usage);
+        usage.struct_size = sizeof usage;
+        return exactly(&usage, sizeof usage);
+    case GUARDS:
+        guard.name = call->inner = exactly("g", 1);
+        guard.name_len = 1;
+        guard.token = 7;
+        return exactly(&guard, sizeof guard);
     case STATS:
         return exactly(&stats, sizeof stats);
     default:
@@ -230,7 +255,7 @@ static void release_outputs(const struct call *call)
         if (out == NULL || is_empty(call, p)) {
             continue;
         }
-        if (what >= NEW_DB && what <= NEW_WATCH) {
+        if (what >= NEW_DB && what <= NEW_TX) {
             CHECK_OK(end_handle((enum what)(DB + (what - NEW_DB)), *(void **)out));
         } else if (what == NEW_VALUE) {
             CHECK_OK(corering_value_free(out));
@@ -434,8 +459,9 @@ static void *call_until_closed(void *argument)
             CHECK_STATUS(CORERING_OK, status);
             return NULL;
         }
-        /* An iterator and a queue come to their end by so many calls. */
-        CHECK(status == f->good || status == CORERING_ERROR_CLOSED || status == CORERING_END || status == CORERING_ERROR_BUSY);
+        /* An iterator, a queue and a transaction come to their end by so many calls. */
+        CHECK(status == f->good || status == CORERING_ERROR_CLOSED || status == CORERING_END || status == CORERING_ERROR_BUSY ||
+              status == CORERING_ERROR_TRANSACTION_ENDED);
         if (was_closed) {
             CHECK(status == f->db_closed);
             return NULL;

@@ -9,14 +9,14 @@
 enum what {
     NOTHING,
     /* handles */
-    DB, BATCH, SNAPSHOT, ITERATOR, QUEUE, WATCH, LAST_HANDLE = WATCH,
+    DB, BATCH, SNAPSHOT, ITERATOR, QUEUE, WATCH, TX, LAST_HANDLE = TX,
     /* inputs */
     KEY, NUMBER_KEY, PATH, OPTIONS, WRITE_OPTIONS, READ_OPTIONS, SCAN_OPTIONS, KEYS, OPS, CONDITION,
-    SESSION, SESSION_OPTIONS, LOCK_NAME, LOCK_OPTIONS, WATCH_OPTIONS,
+    SESSION, SESSION_OPTIONS, LOCK_NAME, LOCK_OPTIONS, WATCH_OPTIONS, TX_OPTIONS, TX_ID, TX_USAGE, GUARDS,
     /* what a call reads and writes */
     STATS, OWNED_VALUE,
     /* outputs */
-    PLAIN, NEW_DB, NEW_BATCH, NEW_SNAPSHOT, NEW_ITERATOR, NEW_QUEUE, NEW_WATCH, NEW_VALUE, NEW_RESULT,
+    PLAIN, NEW_DB, NEW_BATCH, NEW_SNAPSHOT, NEW_ITERATOR, NEW_QUEUE, NEW_WATCH, NEW_TX, NEW_VALUE, NEW_RESULT,
 };
 
 struct pointer {
@@ -146,6 +146,29 @@ CALL(watch_free) { return corering_watch_free(AT(0)); }
 CALL(queue_watch) { return corering_queue_watch(AT(0), AT(1), 7); }
 CALL(put_sequential) { return corering_put_sequential(AT(0), AT(1), LEN(0), AT(2), LEN(1), AT(3), AT(4), LEN(2), AT(5), AT(6)); }
 CALL(key_session) { return corering_key_session(AT(0), AT(1), LEN(0), AT(2), AT(3)); }
+CALL(tx_options_init) { return corering_tx_options_init(AT(0), LEN(0)); }
+CALL(tx_begin) { return corering_tx_begin(AT(0), AT(1), AT(2)); }
+CALL(tx_free) { return corering_tx_free(AT(0)); }
+CALL(tx_get_id) { return corering_tx_get_id(AT(0), AT(1)); }
+CALL(tx_number) { return corering_tx_number(AT(0), AT(1)); }
+CALL(tx_get_usage) { return corering_tx_get_usage(AT(0), AT(1)); }
+CALL(tx_get) { return corering_tx_get(AT(0), AT(1), LEN(0), AT(2), AT(3)); }
+CALL(tx_get_for_update) { return corering_tx_get_for_update(AT(0), AT(1), LEN(0), AT(2), AT(3)); }
+CALL(tx_put) { return corering_tx_put(AT(0), AT(1), LEN(0), AT(2), LEN(1), AT(3)); }
+CALL(tx_delete) { return corering_tx_delete(AT(0), AT(1), LEN(0), AT(2)); }
+CALL(tx_put_if) { return corering_tx_put_if(AT(0), AT(1), LEN(0), AT(2), LEN(1), AT(3), AT(4)); }
+CALL(tx_scan) { return corering_tx_scan(AT(0), AT(1), AT(2)); }
+CALL(tx_savepoint) { return corering_tx_savepoint(AT(0), AT(1)); }
+/* The first savepoint of a transaction is 1. */
+CALL(tx_rollback_to) { uint64_t at; (void)corering_tx_savepoint(AT(0), &at); return corering_tx_rollback_to(AT(0), 1); }
+CALL(tx_release) { uint64_t at = 1; (void)corering_tx_savepoint(AT(0), &at); return corering_tx_release(AT(0), at); }
+CALL(tx_guard) { return corering_tx_guard(AT(0), AT(1), LEN(0)); }
+CALL(tx_commit) { (void)corering_tx_put(AT(0), TEXT("committed"), TEXT("v"), NULL); return corering_tx_commit(AT(0), AT(1)); }
+CALL(tx_rollback) { return corering_tx_rollback(AT(0)); }
+CALL(tx_fate) { return corering_tx_fate(AT(0), AT(1), AT(2)); }
+CALL(tx_pause_ns) { return corering_tx_pause_ns(AT(0), 3, AT(1)); }
+CALL(queue_commit) { return corering_queue_commit(AT(0), AT(1), 7); }
+CALL(queue_get_for_update) { return corering_queue_get_for_update(AT(0), AT(1), AT(2), LEN(0), AT(3), 7); }
 
 /* ---- and what it is given ---- */
 
@@ -237,6 +260,29 @@ static const struct function functions[] = {
     F(queue_watch, OK, CLOSED, POINTERS(HANDLE(queue, QUEUE), HANDLE(watch, WATCH)), NONE),
     F(put_sequential, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(prefix, KEY, INVALID), IN(value, KEY, INVALID), IN(options, WRITE_OPTIONS, OK), ROOM(key, PLAIN, 21, INVALID), OUT(key_len, PLAIN, size_t, INVALID), OUT(version, PLAIN, uint64_t, OK)), LENGTHS({"prefix_len", 1, OK}, {"value_len", 1, OK}, {"capacity", 21, SHORT})),
     F(key_session, CORERING_NOT_FOUND, CLOSED, POINTERS(HANDLE(db, DB), IN(key, KEY, INVALID), IN(options, READ_OPTIONS, CORERING_NOT_FOUND), OUT(session_id, PLAIN, uint64_t, INVALID)), LENGTHS({"key_len", 1, CORERING_NOT_FOUND})),
+    F(tx_options_init, OK, OK, POINTERS(ROOM(options, PLAIN, sizeof(corering_tx_options), INVALID)), LENGTHS({"struct_size", sizeof(corering_tx_options), INVALID})),
+    F(tx_begin, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(options, TX_OPTIONS, OK), OUT(tx, NEW_TX, void *, INVALID)), NONE),
+    F_END(tx_free, tx, TX),
+    F(tx_get_id, OK, OK, POINTERS(HANDLE(tx, TX), OUT(id, PLAIN, corering_tx_id, INVALID)), NONE),
+    F(tx_number, OK, OK, POINTERS(HANDLE(tx, TX), OUT(number, PLAIN, uint64_t, INVALID)), NONE),
+    F(tx_get_usage, OK, CLOSED, POINTERS(HANDLE(tx, TX), ROOM(usage, TX_USAGE, sizeof(corering_tx_usage), INVALID)), NONE),
+    F(tx_get, OK, CLOSED, POINTERS(HANDLE(tx, TX), IN(key, KEY, INVALID), IN(options, READ_OPTIONS, OK), OUT(value, NEW_VALUE, corering_value, INVALID)), LENGTHS({"key_len", 1, OK})),
+    F(tx_get_for_update, CORERING_NOT_FOUND, CLOSED, POINTERS(HANDLE(tx, TX), IN(key, LOCK_NAME, INVALID), IN(options, READ_OPTIONS, CORERING_NOT_FOUND), OUT(value, NEW_VALUE, corering_value, INVALID)), LENGTHS({"key_len", LOCK_NAME_LEN, OK})),
+    F(tx_put, OK, CLOSED, POINTERS(HANDLE(tx, TX), IN(key, KEY, INVALID), IN(value, KEY, INVALID), IN(options, WRITE_OPTIONS, OK)), LENGTHS({"key_len", 1, OK}, {"value_len", 1, OK})),
+    F(tx_delete, OK, CLOSED, POINTERS(HANDLE(tx, TX), IN(key, KEY, INVALID), IN(options, WRITE_OPTIONS, OK)), LENGTHS({"key_len", 1, OK})),
+    F(tx_put_if, OK, CLOSED, POINTERS(HANDLE(tx, TX), IN(key, KEY, INVALID), IN(value, KEY, INVALID), IN(condition, CONDITION, INVALID), IN(options, WRITE_OPTIONS, OK)), LENGTHS({"key_len", 1, OK}, {"value_len", 1, OK})),
+    F(tx_scan, OK, CLOSED, POINTERS(HANDLE(tx, TX), IN(options, SCAN_OPTIONS, OK), OUT(iterator, NEW_ITERATOR, void *, INVALID)), NONE),
+    F(tx_savepoint, OK, CLOSED, POINTERS(HANDLE(tx, TX), OUT(savepoint, PLAIN, uint64_t, INVALID)), NONE),
+    F(tx_rollback_to, OK, CLOSED, POINTERS(HANDLE(tx, TX)), NONE),
+    F(tx_release, OK, CLOSED, POINTERS(HANDLE(tx, TX)), NONE),
+    F(tx_guard, OK, CLOSED, POINTERS(HANDLE(tx, TX), IN(guards, GUARDS, INVALID)), LENGTHS({"count", 1, OK})),
+    F(tx_commit, OK, CLOSED, POINTERS(HANDLE(tx, TX), OUT(version, PLAIN, uint64_t, OK)), NONE),
+    F(tx_rollback, OK, CLOSED, POINTERS(HANDLE(tx, TX)), NONE),
+    /* No transaction has the id of zeroes. */
+    F(tx_fate, CORERING_NOT_FOUND, CLOSED, POINTERS(HANDLE(db, DB), IN(id, TX_ID, INVALID), OUT(version, PLAIN, uint64_t, CORERING_NOT_FOUND)), NONE),
+    F(tx_pause_ns, OK, CLOSED, POINTERS(HANDLE(db, DB), OUT(nanoseconds, PLAIN, uint64_t, INVALID)), NONE),
+    F(queue_commit, OK, CLOSED, POINTERS(HANDLE(queue, QUEUE), HANDLE(tx, TX)), NONE),
+    F(queue_get_for_update, OK, CLOSED, POINTERS(HANDLE(queue, QUEUE), HANDLE(tx, TX), IN(key, LOCK_NAME, INVALID), IN(options, READ_OPTIONS, OK)), LENGTHS({"key_len", LOCK_NAME_LEN, OK})),
 };
 
 enum { FUNCTIONS = sizeof functions / sizeof functions[0] };

@@ -185,13 +185,60 @@ static corering_status with_queue_reap(void *h)
     CHECK(count == 0);
     return status;
 }
+static corering_status with_queue_commit(void *h)
+{
+    corering_tx *tx;
+    corering_status status;
+    CHECK_OK(corering_tx_begin(any_db, NULL, &tx));
+    status = corering_queue_commit(h, tx, 0);
+    CHECK_OK(corering_tx_free(tx));
+    return status;
+}
+static corering_status with_tx_begin(void *h)
+{
+    corering_tx *tx = (corering_tx *)h;
+    corering_status status = corering_tx_begin(h, NULL, &tx);
+    CHECK(tx == NULL);
+    return status;
+}
+static corering_status with_tx_fate(void *h)
+{
+    corering_tx_id id;
+    uint64_t version = 77;
+    corering_status status;
+    memset(&id, 1, sizeof id);
+    status = corering_tx_fate(h, &id, &version);
+    CHECK(version == 0);
+    return status;
+}
+static corering_status with_tx_get(void *h)
+{
+    corering_value value;
+    corering_status status = corering_tx_get(h, TEXT("k"), NULL, &value);
+    CHECK(value.data == NULL && value.owner == 0);
+    return status;
+}
+static corering_status with_tx_get_for_update(void *h) { corering_value value; return corering_tx_get_for_update(h, TEXT("k"), NULL, &value); }
+static corering_status with_tx_put(void *h) { return corering_tx_put(h, TEXT("k"), TEXT("v"), NULL); }
+static corering_status with_tx_delete(void *h) { return corering_tx_delete(h, TEXT("k"), NULL); }
+static corering_status with_tx_scan(void *h)
+{
+    corering_iterator *iterator = (corering_iterator *)h;
+    corering_status status = corering_tx_scan(h, NULL, &iterator);
+    CHECK(iterator == NULL);
+    return status;
+}
+static corering_status with_tx_savepoint(void *h) { uint64_t n; return corering_tx_savepoint(h, &n); }
+static corering_status with_tx_commit(void *h) { return corering_tx_commit(h, NULL); }
+static corering_status with_tx_rollback(void *h) { return corering_tx_rollback(h); }
+static corering_status with_tx_free(void *h) { return corering_tx_free(h); }
 static corering_status with_close(void *h) { return corering_close(h); }
 static corering_status with_batch_free(void *h) { return corering_batch_free(h); }
 static corering_status with_snapshot_free(void *h) { return corering_snapshot_free(h); }
 static corering_status with_iterator_free(void *h) { return corering_iterator_free(h); }
 static corering_status with_queue_free(void *h) { return corering_queue_free(h); }
 
-enum kind { DB, BATCH, SNAPSHOT, ITERATOR, QUEUE, KINDS };
+enum kind { DB, BATCH, SNAPSHOT, ITERATOR, QUEUE, TX, KINDS };
 
 struct row {
     const char *name;
@@ -212,7 +259,9 @@ static const struct row rows[] = {
     ROW_NULL(SNAPSHOT, snapshot_in_scan), ROW(ITERATOR, iterator_next), ROW(ITERATOR, iterator_fill),
     ROW(QUEUE, queue_fd), ROW(QUEUE, queue_submit), ROW(QUEUE, queue_submit_batch), ROW(QUEUE, queue_reap),
     ROW_NULL(DB, close), ROW_NULL(BATCH, batch_free), ROW_NULL(SNAPSHOT, snapshot_free),
-    ROW_NULL(ITERATOR, iterator_free), ROW_NULL(QUEUE, queue_free),
+    ROW_NULL(ITERATOR, iterator_free), ROW_NULL(QUEUE, queue_free), ROW(QUEUE, queue_commit), ROW(DB, tx_begin), ROW(DB, tx_fate),
+    ROW(TX, tx_get), ROW(TX, tx_get_for_update), ROW(TX, tx_put), ROW(TX, tx_delete), ROW(TX, tx_scan), ROW(TX, tx_savepoint),
+    ROW(TX, tx_commit), ROW(TX, tx_rollback), ROW_NULL(TX, tx_free),
 };
 #define ROWS (sizeof rows / sizeof rows[0])
 
@@ -227,6 +276,8 @@ static struct handles make_handles(corering_db *db)
     corering_snapshot *snapshot;
     corering_iterator *iterator;
     corering_queue *queue;
+    corering_tx *tx;
+    CHECK_OK(corering_tx_begin(db, NULL, &tx));
     CHECK_OK(corering_batch_new(db, &batch));
     CHECK_OK(corering_snapshot_new(db, &snapshot));
     CHECK_OK(corering_scan(db, NULL, &iterator));
@@ -236,6 +287,7 @@ static struct handles make_handles(corering_db *db)
     made.of[SNAPSHOT] = snapshot;
     made.of[ITERATOR] = iterator;
     made.of[QUEUE] = queue;
+    made.of[TX] = tx;
     return made;
 }
 
@@ -245,6 +297,7 @@ static void free_handles(const struct handles *h)
     CHECK_OK(corering_snapshot_free(h->of[SNAPSHOT]));
     CHECK_OK(corering_iterator_free(h->of[ITERATOR]));
     CHECK_OK(corering_queue_free(h->of[QUEUE]));
+    CHECK_OK(corering_tx_free(h->of[TX]));
 }
 
 static void expect_row(const struct row *row, int32_t wanted, void *handle, const char *why)
@@ -515,11 +568,209 @@ static void test_of_another_db(const char *dir, corering_db *db)
     CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, with_snapshot_in_scan(theirs.of[SNAPSHOT]));
     CHECK_OK(corering_queue_new(db, 8, &queue));
     CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_queue_submit_batch(queue, theirs.of[BATCH], NULL, 0));
+    CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_queue_commit(queue, theirs.of[TX], 0));
+    CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_queue_get_for_update(queue, theirs.of[TX], TEXT("k"), NULL, 0));
     CHECK_OK(corering_queue_free(queue));
     CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_queue_new(db, 0, &queue));
     CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_queue_new(db, UINT32_MAX, &queue));
     free_handles(&theirs);
     CHECK_OK(corering_close(other));
+}
+
+/* ---- transactions ---- */
+
+static corering_tx *begin(corering_db *db)
+{
+    corering_tx *tx;
+    CHECK_OK(corering_tx_begin(db, NULL, &tx));
+    return tx;
+}
+
+static void expect_ended(corering_tx *tx)
+{
+    uint64_t at;
+    corering_value value;
+    corering_iterator *iterator;
+    CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_commit(tx, NULL));
+    CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_rollback(tx));
+    CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_put(tx, TEXT("k"), TEXT("v"), NULL));
+    CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_get(tx, TEXT("k"), NULL, &value));
+    CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_get_for_update(tx, TEXT("k"), NULL, &value));
+    CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_scan(tx, NULL, &iterator));
+    CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_savepoint(tx, &at));
+}
+
+static void test_ends_of_transactions(corering_db *db)
+{
+    corering_tx *tx = begin(db);
+    corering_iterator *iterator;
+    corering_entry entry;
+    CHECK_OK(corering_put(db, TEXT("end"), TEXT("v"), NULL, NULL));
+    CHECK_OK(corering_tx_put(tx, TEXT("end"), TEXT("w"), NULL));
+    CHECK_OK(corering_tx_scan(tx, NULL, &iterator));
+    CHECK_OK(corering_tx_commit(tx, NULL));
+    expect_ended(tx);
+    CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_iterator_next(iterator, &entry));
+    CHECK_OK(corering_tx_free(tx));
+    CHECK_STATUS(CORERING_ERROR_CLOSED, corering_iterator_next(iterator, &entry));
+    CHECK_STATUS(CORERING_ERROR_CLOSED, corering_tx_free(tx));
+    CHECK_STATUS(CORERING_ERROR_CLOSED, corering_tx_commit(tx, NULL));
+    CHECK_OK(corering_iterator_free(iterator));
+    tx = begin(db);
+    CHECK_OK(corering_tx_rollback(tx));
+    expect_ended(tx);
+    CHECK_OK(corering_tx_free(tx));
+}
+
+static void test_options_of_transactions(corering_db *db)
+{
+    corering_tx_options options;
+    corering_write_options write;
+    corering_tx *tx, *same;
+    corering_iterator *iterator;
+    corering_scan_options scan;
+    corering_snapshot *snapshot;
+    uint64_t number;
+#define BAD_TX(field, wrong) \
+    do { \
+        CHECK_OK(corering_tx_options_init(&options, sizeof options)); \
+        options.field = (wrong); \
+        CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_tx_begin(db, &options, &tx)); \
+    } while (0)
+    BAD_TX(isolation, 2);
+    BAD_TX(durability, 4);
+    BAD_TX(interval_ms, 5);
+    BAD_TX(flags, 4);
+    BAD_TX(struct_size, 8);
+    BAD_TX(again, UINT64_MAX);
+    CHECK_OK(corering_tx_options_init(&options, sizeof options));
+    options.flags = CORERING_TX_NO_FATE;
+    options.remember_ms = 5;
+    CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_tx_begin(db, &options, &tx));
+    /* The age of one that is still open. */
+    same = begin(db);
+    CHECK_OK(corering_tx_number(same, &number));
+    CHECK(number > 0);
+    BAD_TX(again, number);
+    tx = same;
+    CHECK_OK(corering_tx_rollback(tx));
+    CHECK_OK(corering_tx_options_init(&options, sizeof options));
+    options.again = number;
+    CHECK_OK(corering_tx_begin(db, &options, &same));
+    CHECK_OK(corering_tx_free(tx));
+    /* What belongs to the whole transaction. */
+    CHECK_OK(corering_write_options_init(&write, sizeof write));
+    write.durability = CORERING_DURABILITY_SYNC;
+    CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_tx_put(same, TEXT("k"), TEXT("v"), &write));
+    CHECK_OK(corering_snapshot_new(db, &snapshot));
+    CHECK_OK(corering_scan_options_init(&scan, sizeof scan));
+    scan.snapshot = snapshot;
+    CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_tx_scan(same, &scan, &iterator));
+    CHECK_OK(corering_snapshot_free(snapshot));
+    CHECK_STATUS(CORERING_ERROR_NO_SAVEPOINT, corering_tx_rollback_to(same, 1));
+    CHECK_STATUS(CORERING_ERROR_NO_SAVEPOINT, corering_tx_release(same, 1));
+    CHECK_OK(corering_tx_free(same));
+}
+
+/* Freed while its commit is under way: that goes on. */
+static void test_free_with_a_commit_under_way(corering_db *db)
+{
+    corering_tx *tx;
+    corering_queue *queue;
+    corering_result result;
+    size_t len, count = 0;
+    int n;
+    for (n = 0; n < 50; n++) {
+        char key[16];
+        const size_t key_len = (size_t)snprintf(key, sizeof key, "under way%d", n);
+        CHECK_OK(corering_queue_new(db, 4, &queue));
+        tx = begin(db);
+        CHECK_OK(corering_tx_put(tx, key, key_len, TEXT("v"), NULL));
+        CHECK_OK(corering_tx_put(tx, TEXT("beside"), TEXT("v"), NULL));
+        CHECK_OK(corering_queue_commit(queue, tx, 5));
+        CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_put(tx, TEXT("k"), TEXT("v"), NULL));
+        CHECK_OK(corering_tx_free(tx));
+        if (n % 2 == 0) {
+            while (count == 0) {
+                CHECK_OK(corering_queue_reap(queue, &result, 1, &count));
+                (void)sched_yield();
+            }
+            count = 0;
+            CHECK(result.status == CORERING_OK && result.kind == CORERING_OP_COMMIT && result.user_data == 5 && result.version > 0);
+            CHECK_STATUS(CORERING_BUFFER_TOO_SMALL, corering_get_into(db, key, key_len, NULL, NULL, 0, &len, NULL));
+        }
+        CHECK_OK(corering_queue_free(queue));
+    }
+}
+
+struct waiting {
+    corering_tx *tx;
+    atomic_bool has_begun;
+    corering_status status;
+};
+
+static void *wait_for_key(void *argument)
+{
+    struct waiting *waiting = argument;
+    corering_value value;
+    atomic_store(&waiting->has_begun, true);
+    waiting->status = corering_tx_get_for_update(waiting->tx, TEXT("awaited"), NULL, &value);
+    CHECK_OK(corering_value_free(&value));
+    return NULL;
+}
+
+/* A wait ends when its transaction is rolled back, or freed, by another thread; and when the database is closed. */
+static void test_waits_that_are_ended(const char *dir)
+{
+    corering_db *db = open_db(dir, "awaited");
+    int way;
+    for (way = 0; way < 3; way++) {
+        corering_tx *older = begin(db);
+        corering_stats stats;
+        struct waiting waiting = {begin(db), false, CORERING_OK};
+        corering_value value;
+        uint64_t waits;
+        pthread_t thread;
+        stats.struct_size = sizeof stats;
+        CHECK_OK(corering_get_stats(db, CORERING_ALL_SHARDS, &stats));
+        waits = stats.tx_waits;
+        CHECK_STATUS(CORERING_NOT_FOUND, corering_tx_get_for_update(older, TEXT("awaited"), NULL, &value));
+        CHECK(pthread_create(&thread, NULL, wait_for_key, &waiting) == 0);
+        while (stats.tx_waits == waits) {
+            CHECK_OK(corering_get_stats(db, CORERING_ALL_SHARDS, &stats));
+            (void)sched_yield();
+        }
+        if (way == 0) {
+            CHECK_OK(corering_tx_rollback(waiting.tx));
+        } else if (way == 1) {
+            CHECK_OK(corering_tx_free(waiting.tx));
+        } else {
+            CHECK_OK(corering_close(db));
+        }
+        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK_STATUS(way == 2 ? CORERING_ERROR_CLOSED : CORERING_ERROR_TRANSACTION_ENDED, waiting.status);
+        CHECK_OK(corering_tx_free(older));
+        CHECK_STATUS(way == 1 ? CORERING_ERROR_CLOSED : CORERING_OK, corering_tx_free(waiting.tx));
+    }
+}
+
+/* A grant that is reaped after its transaction was freed has nobody to read for. */
+static void test_a_grant_after_its_transaction(corering_db *db)
+{
+    corering_tx *tx = begin(db);
+    corering_queue *queue;
+    corering_result result;
+    size_t count = 0;
+    CHECK_OK(corering_queue_new(db, 4, &queue));
+    CHECK_OK(corering_queue_get_for_update(queue, tx, TEXT("granted"), NULL, 3));
+    CHECK_OK(corering_tx_free(tx));
+    while (count == 0) {
+        CHECK_OK(corering_queue_reap(queue, &result, 1, &count));
+        (void)sched_yield();
+    }
+    CHECK(result.user_data == 3 && result.status == CORERING_ERROR_CLOSED);
+    CHECK_OK(corering_value_free(&result.value));
+    CHECK_OK(corering_queue_free(queue));
 }
 
 /* ---- after the database, with things under way ---- */
@@ -546,6 +797,12 @@ static void test_objects_outlive_their_db(const char *dir)
     CHECK_STATUS(CORERING_ERROR_CLOSED, with_iterator_next(h.of[ITERATOR]));
     CHECK_STATUS(CORERING_ERROR_CLOSED, with_iterator_fill(h.of[ITERATOR]));
     CHECK_STATUS(CORERING_ERROR_CLOSED, with_queue_submit(h.of[QUEUE]));
+    CHECK_STATUS(CORERING_ERROR_CLOSED, with_tx_get(h.of[TX]));
+    CHECK_STATUS(CORERING_ERROR_CLOSED, with_tx_put(h.of[TX]));
+    CHECK_STATUS(CORERING_ERROR_CLOSED, with_tx_scan(h.of[TX]));
+    CHECK_STATUS(CORERING_ERROR_CLOSED, with_tx_commit(h.of[TX]));
+    CHECK_STATUS(CORERING_ERROR_CLOSED, with_tx_rollback(h.of[TX]));
+    CHECK_STATUS(CORERING_ERROR_CLOSED, corering_queue_commit(h.of[QUEUE], h.of[TX], 0));
     CHECK_STATUS(CORERING_ERROR_CLOSED, corering_queue_submit_batch(h.of[QUEUE], h.of[BATCH], NULL, 0));
     CHECK_OK(with_queue_reap(h.of[QUEUE]));
     CHECK_OK(with_queue_fd(h.of[QUEUE]));
@@ -791,7 +1048,7 @@ static void in_child(const struct handles *h, corering_value *value, const char 
     corering_value found;
     size_t r;
     for (r = 0; r < ROWS; r++) {
-        if (strcmp(rows[r].name, "queue_submit_batch") != 0 && strncmp(rows[r].name, "snapshot_in", 11) != 0) {
+        if (strcmp(rows[r].name, "queue_submit_batch") != 0 && strcmp(rows[r].name, "queue_commit") != 0 && strncmp(rows[r].name, "snapshot_in", 11) != 0) {
             expect_row(&rows[r], CORERING_ERROR_FORKED, h->of[rows[r].kind], "a handle of the parent");
         }
     }
@@ -838,6 +1095,11 @@ int main(int argc, char **argv)
     test_options(any_db);
     test_values(any_db);
     test_of_another_db(dir, any_db);
+    test_ends_of_transactions(any_db);
+    test_options_of_transactions(any_db);
+    test_free_with_a_commit_under_way(any_db);
+    test_waits_that_are_ended(dir);
+    test_a_grant_after_its_transaction(any_db);
     test_objects_outlive_their_db(dir);
     test_close_with_operations_under_way(dir);
     test_full_queue(any_db);

@@ -428,6 +428,88 @@ void members(corering::db &db) {
             corering::double_barrier barrier(db, own, "party", 3);
             for (int turn = 0; turn < 5; turn++) {
                 CHECK(barrier.enter(soon) && barrier.leave(soon));
+void transactions(corering::db &db) {
+    {
+        auto tx = db.begin();
+        tx.put("t1", "one");
+        tx.put("t2", "two");
+        CHECK(tx.get("t1")->view() == "one" && !db.get("t1"));
+    } // rolled back
+    CHECK(!db.get("t1"));
+    auto tx = db.begin();
+    const auto id = tx.id();
+    tx.put("t1", "one");
+    tx.put("t2", "two");
+    CHECK(!tx.put_if("t1", "x", corering::condition::absent()));
+    {
+        auto part = tx.new_savepoint();
+        tx.erase("t1");
+        CHECK(!tx.get("t1"));
+    } // forgotten
+    auto kept = tx.new_savepoint();
+    tx.put("t3", "three");
+    kept.keep();
+    corering::range over;
+    over.prefix = "t";
+    int seen = 0;
+    for (const corering::entry &entry : tx.scan(over)) {
+        CHECK(entry.key == "t" + std::to_string(++seen));
+    }
+    CHECK(seen == 3 && tx.usage().write_bytes > 0);
+    corering::transaction moved(std::move(tx));
+    const auto commit = moved.commit();
+    CHECK(commit > 0 && *db.fate(id) == commit && db.get("t1")->version() == commit && db.get("t3")->view() == "three");
+    CHECK(thrown([&] { moved.commit(); }).code == CORERING_ERROR_TRANSACTION_ENDED);
+    CHECK(!db.fate(corering::transaction_id{}));
+    auto reading = db.begin(corering::transaction_options::reading());
+    CHECK(thrown([&] { reading.put("t1", "x"); }).code == CORERING_ERROR_READ_ONLY);
+
+    // It is run again until it commits, and not after another error.
+    int runs = 0;
+    const int answer = db.transact([&](corering::transaction &again) {
+        (void)again.get("t1");
+        if (++runs < 3) {
+            db.put("t1", "by another");
+        }
+        again.put("t1", "at last");
+        return runs;
+    });
+    CHECK(answer == 3 && runs == 3 && db.get("t1")->view() == "at last");
+    db.transact([](corering::transaction &nothing) { nothing.put("t1", "void"); });
+    CHECK(db.get("t1")->view() == "void");
+    runs = 0;
+    CHECK(thrown([&] {
+              db.transact([&](corering::transaction &again) {
+                  runs++;
+                  again.rollback();
+              });
+          }).code == CORERING_ERROR_TRANSACTION_ENDED);
+    CHECK(runs == 1);
+    CHECK(db.try_transact([](corering::transaction &quiet) { return quiet.try_put("t1", "quiet"); }));
+    CHECK(db.get("t1")->view() == "quiet");
+
+    auto session = db.new_session();
+    auto lock = session.acquire("of t");
+    auto guarded = db.begin();
+    guarded.guard(lock);
+    guarded.put("t1", "guarded");
+    lock.unlock();
+    CHECK(thrown([&] { guarded.commit(); }).code == CORERING_ERROR_FENCED);
+
+    // A bank among threads: nothing is made or lost.
+    for (int n = 0; n < 4; n++) {
+        db.put("account" + std::to_string(n), "100");
+    }
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 3; t++) {
+        threads.emplace_back([&db, t] {
+            for (int n = 0; n < 40; n++) {
+                const auto from = "account" + std::to_string((n + t) % 4), to = "account" + std::to_string((n * 3 + t + 1) % 4);
+                db.transact([&](corering::transaction &move) {
+                    const int left = std::stoi(move.get_for_update(from)->str()) - 1;
+                    move.put(from, std::to_string(left));
+                    move.put(to, std::to_string(std::stoi(move.get(to)->str()) + 1));
+                });
             }
         });
     }
@@ -436,6 +518,25 @@ void members(corering::db &db) {
     }
     auto own = db.new_session();
     CHECK(!corering::double_barrier(db, own, "party", 2).enter(milliseconds(10)));
+    int sum = 0;
+    for (int n = 0; n < 4; n++) {
+        sum += std::stoi(db.get("account" + std::to_string(n))->str());
+    }
+    CHECK(sum == 400);
+
+    auto queue = db.new_queue(4);
+    auto later = db.begin();
+    queue.get_for_update(1, later, "account0");
+    later.put("account0", "0");
+    queue.commit(2, later);
+    for (std::size_t left = 2; left > 0;) {
+        for (const auto &one : queue.reap()) {
+            left--;
+            CHECK(one.user_data() == 1 || (one.ok() && one.version() > 0));
+        }
+        std::this_thread::yield();
+    }
+    CHECK(db.get("account0")->view() == "0");
 }
 
 } // namespace
@@ -456,6 +557,7 @@ int main(int argc, char **argv) {
     recipes(db);
     watches(db);
     members(db);
+    transactions(db);
     db.sync();
     db.checkpoint();
     CHECK(db.stats().struct_size == sizeof(corering_stats));

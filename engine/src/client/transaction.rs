@@ -128,7 +128,7 @@ impl Client {
         let id = TransactionId(u128::from(random()) << 64 | u128::from(random()));
         let begun_ms = self.now_ms();
         let deadline_ms = begun_ms.saturating_add(options.timeout.as_millis().try_into().unwrap_or(u64::MAX));
-        let life = self.shared.transactions.begin(options.again, begun_ms, deadline_ms);
+        let life = self.shared.transactions.begin(options.again, begun_ms, deadline_ms)?;
         Ok(Transaction {
             client: self.clone(),
             id,
@@ -304,6 +304,17 @@ impl Transaction {
 
     /// Put if the present value meets the condition, which is then part of what must still hold at the commit. Says whether it did.
     pub fn put_if(&mut self, keyspace: Keyspace, key: &[u8], value: &[u8], condition: &Condition) -> Result<bool> {
+        self.put_if_full(keyspace, key, value, condition, Expiry::NEVER)
+    }
+
+    pub fn put_if_full(
+        &mut self,
+        keyspace: Keyspace,
+        key: &[u8],
+        value: &[u8],
+        condition: &Condition,
+        expiry: Expiry,
+    ) -> Result<bool> {
         self.check_writable()?;
         check_sizes(key, value.len())?;
         let current = match condition {
@@ -312,7 +323,7 @@ impl Transaction {
         };
         let holds = condition.holds(current.as_ref().map(|value| (&value.bytes[..], value.version)));
         if holds {
-            self.put(keyspace, key, value)?;
+            self.put_full(keyspace, key, value, Kind::BYTES, expiry)?;
         }
         Ok(holds)
     }
@@ -424,6 +435,11 @@ impl Transaction {
         self.end("it was rolled back");
         self.client.shared.transactions.rolled_back(self.life.number);
         Ok(())
+    }
+
+    /// As every other call does first: an error if it has ended, or has to.
+    pub fn check_open(&mut self) -> Result<()> {
+        self.check()
     }
 
     pub fn is_open(&self) -> bool {

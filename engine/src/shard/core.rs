@@ -250,6 +250,13 @@ impl ShardCore {
         self.key_locks.next_due_ms()
     }
 
+    /// Nobody's turn comes any more.
+    fn refuse_key_waits(&mut self, error: &Error) {
+        for reply in self.key_locks.take_waits() {
+            self.outbox.replies.push((plain_reply(reply), Err(error.clone())));
+        }
+    }
+
     fn grant_keys(&mut self, granted: Granted) {
         for reply in granted {
             // In line: what they are about to read must be what came before.
@@ -704,6 +711,7 @@ impl ShardCore {
             self.refuse_stalled(stalled, error.clone());
         }
         self.refuse_line(&error);
+        self.refuse_key_waits(&error);
         self.stir_watches();
     }
 
@@ -843,6 +851,7 @@ impl ShardCore {
     pub fn begin_closing(&mut self) {
         self.closing = true;
         self.refuse_line(&Error::Closed);
+        self.refuse_key_waits(&Error::Closed);
         if let Some(stalled) = self.stalled.take() {
             self.refuse_stalled(stalled, Error::Closed);
         }

@@ -136,6 +136,12 @@ impl KeyLocks {
         granted
     }
 
+    /// Those who wait, who do so no more.
+    pub fn take_waits(&mut self) -> Vec<Completer<()>> {
+        let waiting = self.held.values_mut().map(|held| std::mem::take(&mut held.waiting));
+        waiting.flat_map(BTreeMap::into_values).map(|(_, reply)| reply).collect()
+    }
+
     /// Whether somebody else holds the key.
     pub fn is_held_by_other(&self, keyspace: Keyspace, key: &[u8], number: TxNumber) -> bool {
         if self.held.is_empty() {

@@ -51,12 +51,23 @@ pub struct TxStats {
 
 impl Transactions {
     /// A transaction begins; `again` has the age of one that has to be run again.
-    pub fn begin(&self, again: Option<TxNumber>, now_ms: u64, deadline_ms: u64) -> Arc<TxLife> {
-        let number = again.unwrap_or_else(|| TxNumber(self.next.fetch_add(1, Ordering::Relaxed)));
+    pub fn begin(&self, again: Option<TxNumber>, now_ms: u64, deadline_ms: u64) -> Result<Arc<TxLife>, Error> {
+        let mut open = self.open.lock();
+        let number = match again {
+            None => TxNumber(self.next.fetch_add(1, Ordering::Relaxed)),
+            // Two of one number would keep the same keys.
+            Some(number) if open.contains_key(&number) => {
+                return Err(Error::invalid(format!("the transaction of the age {} is still open", number.0)));
+            }
+            Some(number) if number.0 >= self.next.load(Ordering::Relaxed) => {
+                return Err(Error::invalid(format!("no transaction had the age {}", number.0)));
+            }
+            Some(number) => number,
+        };
         let life = TxLife::new(number, deadline_ms);
         self.begun.fetch_add(1, Ordering::Relaxed);
-        self.open.lock().insert(number, (Arc::clone(&life), now_ms));
-        life
+        open.insert(number, (Arc::clone(&life), now_ms));
+        Ok(life)
     }
 
     /// It ended without being asked to commit.

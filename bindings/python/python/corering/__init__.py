@@ -8,7 +8,7 @@
         for key, value in db.scan(prefix=b"user:"):
             ...
 
-Keys and values are bytes. Everything but `Scan` and `Batch` may be used by any number of threads at the same time; the
+Keys and values are bytes. Everything but `Scan`, `Batch` and `Transaction` may be used by any number of threads at the same time; the
 interpreter's lock is released in every call. `corering.aio` has the same for asyncio.
 """
 
@@ -26,6 +26,7 @@ from .errors import (
     BusyError,
     ClosedError,
     CompactedError,
+    ConflictError,
     CorruptError,
     CrossShardError,
     DeadlockError,
@@ -44,6 +45,7 @@ from .errors import (
     LockHeldError,
     LockTimeoutError,
     LockedError,
+    NoSavepointError,
     NoSessionError,
     NoSpaceError,
     NotAnIntegerError,
@@ -51,7 +53,12 @@ from .errors import (
     OtherPermitsError,
     PanicError,
     PoisonedError,
+    ReadOnlyError,
     TooManyHandlesError,
+    TransactionEndedError,
+    TransactionError,
+    TransactionTooLargeError,
+    TransactionTooOldError,
     UnsupportedError,
     ValueTooLargeError,
     WrongSecretError,
@@ -62,6 +69,7 @@ from .operations import Operation, Result
 from .reading import Scan
 from .settings import Condition, Durability, Entry, PutIf, Stats, Value
 from .watching import Change, Event, Watch
+from .transactions import Savepoint, Transaction, Usage
 
 __version__: str = _ffi.string(_lib.corering_version()).decode()
 
@@ -79,6 +87,7 @@ __all__ = [
     "ClosedError",
     "CompactedError",
     "Condition",
+    "ConflictError",
     "CorruptError",
     "CrossShardError",
     "Database",
@@ -103,6 +112,7 @@ __all__ = [
     "LockPart",
     "LockTimeoutError",
     "LockedError",
+    "NoSavepointError",
     "NoSessionError",
     "NoSpaceError",
     "NotAnIntegerError",
@@ -112,7 +122,9 @@ __all__ = [
     "PanicError",
     "PoisonedError",
     "PutIf",
+    "ReadOnlyError",
     "Result",
+    "Savepoint",
     "Scan",
     "Session",
     "SessionInfo",
@@ -120,7 +132,13 @@ __all__ = [
     "Snapshot",
     "Stats",
     "TooManyHandlesError",
+    "Transaction",
+    "TransactionEndedError",
+    "TransactionError",
+    "TransactionTooLargeError",
+    "TransactionTooOldError",
     "UnsupportedError",
+    "Usage",
     "Value",
     "ValueTooLargeError",
     "Watch",

@@ -8,16 +8,19 @@ from __future__ import annotations
 import asyncio
 import collections
 import datetime
+import functools
 import weakref
-from typing import Any, Callable, Optional, TypeVar, Union, overload
+from types import TracebackType
+from typing import Any, Awaitable, Callable, Optional, TypeVar, Union, overload
 
 from ._native import ffi, lib
 from .database import Batch, Database, Snapshot
-from .errors import ClosedError, InvalidHandleError, check, last_error
+from .errors import ClosedError, Error, InvalidHandleError, check, last_error
 from .locks import Lock, Session
 from .operations import Operation, Result, result
 from .reading import Scan
-from .settings import BytesLike, Condition, DurabilityLike, Guards, PutIf, Span, write_options
+from .settings import BytesLike, Condition, DurabilityLike, Guards, PutIf, Span, as_bytes, write_options
+from .transactions import How, TransactionBase, is_lost_race, pause, scan
 from .watching import Event, Watch
 
 T = TypeVar("T")
@@ -147,6 +150,42 @@ class AsyncDatabase:
     def batch(self) -> Batch:
         """A batch for `commit`."""
         return self._db.batch()
+
+    # -- transactions --
+
+    def transaction(self, **how: Any) -> AsyncTransaction:
+        """As `Database.transaction`, for `async with db.transaction() as tx:`."""
+        return AsyncTransaction(self, How(**how))
+
+    async def transact(self, f: Callable[[AsyncTransaction], Awaitable[T]], **how: Any) -> T:
+        """As `Database.transact`, for a coroutine function."""
+        given = How(**how)
+        again = attempt = 0
+        while True:
+            tx = AsyncTransaction(self, given, again)
+            again = tx.number
+            try:
+                async with tx:
+                    answer = await f(tx)
+                return answer
+            except Error as error:
+                if not is_lost_race(error):
+                    raise
+            await asyncio.sleep(pause(self._db._db, attempt))
+            attempt += 1
+
+    def transactional(self, f: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+        """As `Database.transactional`, for a coroutine function."""
+
+        @functools.wraps(f)
+        async def run_it(*args: Any, **kwargs: Any) -> T:
+            return await self.transact(lambda tx: f(tx, *args, **kwargs))
+
+        return run_it
+
+    async def fate(self, id: bytes) -> Optional[int]:
+        """As `Database.fate`."""
+        return await self._loop.run_in_executor(None, self._db.fate, id)
 
     # -- locks --
 
@@ -308,6 +347,73 @@ class AsyncWatch:
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
+
+
+class AsyncTransaction(TransactionBase):
+    """A transaction of one task. Reads and writes need no await inside but `get_for_update` and `scan`; a task that is cancelled in the
+    block rolls it back, one that is cancelled while it commits does not learn the outcome: ask `AsyncDatabase.fate`."""
+
+    #: The commit, once it committed; 0 if it wrote nothing.
+    version: Optional[int] = None
+
+    def __init__(self, db: AsyncDatabase, how: How, again: int = 0) -> None:
+        super().__init__(db._db._db, how, again)
+        self._of = db
+
+    @overload
+    async def get(self, key: BytesLike, default: None = None, *, keyspace: int = 0) -> Optional[bytes]: ...
+    @overload
+    async def get(self, key: BytesLike, default: T, *, keyspace: int = 0) -> Union[bytes, T]: ...
+    async def get(self, key: BytesLike, default: Any = None, *, keyspace: int = 0) -> Any:
+        """The value as the transaction sees it, own writes included, or `default`."""
+        return self._get(lib.corering_tx_get, key, default, keyspace)
+
+    @overload
+    async def get_for_update(self, key: BytesLike, default: None = None, *, keyspace: int = 0) -> Optional[bytes]: ...
+    @overload
+    async def get_for_update(self, key: BytesLike, default: T, *, keyspace: int = 0) -> Union[bytes, T]: ...
+    async def get_for_update(self, key: BytesLike, default: Any = None, *, keyspace: int = 0) -> Any:
+        """The latest value; no other transaction changes or keeps the key before this one has ended."""
+        key = as_bytes(key)
+        options = ffi.new("corering_read_options *", [ffi.sizeof("corering_read_options"), keyspace, 0, ffi.NULL])
+        queue = self._of._queue
+
+        def send(at: int) -> int:
+            return int(lib.corering_queue_get_for_update(queue, self._tx, key, len(key), options, at))
+
+        found = (await self._of._submit(send)).value
+        return default if found is None else found
+
+    async def scan(self, **range_: Any) -> Scan:
+        """As `Database.scan`, as the transaction sees it; the entries are then read a page at a time, without waiting."""
+        return scan(self._tx, range_)
+
+    async def commit(self) -> int:
+        """Ends it, and returns the commit once that is durable and seen everywhere; 0 if it wrote nothing."""
+        queue = self._of._queue
+        done = await self._of._submit(lambda at: self._send(queue, at))
+        self.version = done.version
+        return done.version
+
+    def _send(self, queue: Any, at: int) -> int:
+        status = int(lib.corering_queue_commit(queue, self._tx, at))
+        if status != lib.CORERING_ERROR_BUSY:
+            self._open = False
+        return status
+
+    async def __aenter__(self) -> AsyncTransaction:
+        return self
+
+    async def __aexit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if kind is None and self._open:
+            try:
+                await self.commit()
+            finally:
+                self._give_up()
+        else:
+            self._give_up()
 
 
 class AsyncLock:

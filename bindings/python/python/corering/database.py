@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import os
 import threading
 import warnings
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Optional, TypeVar, Union, overload
+from typing import Any, Callable, Optional, TypeVar, Union, overload
 
 from . import settings
 from ._native import ffi, lib
@@ -29,6 +30,7 @@ from .locks import (
 from .operations import Operation, Result, run
 from .reading import _MISSING, Reader, _buffer, _get, _unpack
 from .settings import BytesLike, Condition, DurabilityLike, Guards, PutIf, Span, Stats, as_bytes, write_options
+from .transactions import How, Transaction, fate, transact
 from .watching import Watch, new_watch
 
 T = TypeVar("T")
@@ -223,6 +225,45 @@ class Database(Reader):
     def snapshot(self) -> Snapshot:
         """One state of the whole database, kept for reading."""
         return Snapshot(self._db)
+
+    # -- transactions --
+
+    def transaction(
+        self,
+        *,
+        isolation: str = "strict",
+        durability: Optional[DurabilityLike] = None,
+        read_only: bool = False,
+        timeout: Optional[Span] = None,
+        remember: Optional[Span] = None,
+        guard: Optional[Guards] = None,
+    ) -> Transaction:
+        """Reads and writes of any keys, all or nothing: `with db.transaction() as tx:` commits at the end of the block, and rolls back
+        if an exception leaves it. A `ConflictError` says that others were faster: `transact` runs it again then.
+
+        `isolation` is `"strict"` (as if each had run alone) or `"snapshot"`. It is ended after `timeout` (a minute). Its `fate` can
+        be asked for the time `remember` (ten minutes; 0: not at all, which saves a write)."""
+        return Transaction(self._db, How(isolation, durability, read_only, timeout, remember, guard))
+
+    def transact(self, f: Callable[[Transaction], T], **how: Any) -> T:
+        """Runs `f` in a transaction and commits it, again and again until that succeeds; returns what `f` returned. Any exception but
+        that others were faster ends it, and so does an outcome that nobody knows (`may_have_committed`): it is not run twice then.
+        Settings are those of `transaction`."""
+        return transact(self._db, f, How(**how))
+
+    def transactional(self, f: Callable[..., T]) -> Callable[..., T]:
+        """Makes a function of a transaction one that runs in `transact`: `@db.transactional`, `def move(tx, …)`, then `move(…)`."""
+
+        @functools.wraps(f)
+        def run_it(*args: Any, **kwargs: Any) -> T:
+            return self.transact(lambda tx: f(tx, *args, **kwargs))
+
+        return run_it
+
+    def fate(self, id: bytes) -> Optional[int]:
+        """The commit of a transaction that is over, also in an earlier opening; None if it did not happen, wrote nothing, or is longer ago
+        than it was to be remembered."""
+        return fate(self._db, id)
 
     # -- locks --
 
@@ -435,7 +476,7 @@ class Snapshot(Reader):
 
 
 class Batch:
-    """Writes that take effect together or not at all. Their keys must belong to one shard: give them one {tag}."""
+    """Writes that take effect together or not at all, whatever shards their keys belong to."""
 
     def __init__(
         self, db: Any, durability: Optional[DurabilityLike] = None, guard: Optional[Guards] = None

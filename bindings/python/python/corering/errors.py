@@ -78,7 +78,7 @@ class BatchTooLargeError(Error, ValueError):
 
 
 class CrossShardError(Error, ValueError):
-    """The keys of an atomic batch belong to several shards; one {tag} in each keeps them together."""
+    """Not raised any more: batches and transactions may have keys of any shards."""
 
 
 class NotAnIntegerError(Error, ValueError):
@@ -173,6 +173,34 @@ class LaggedError(Error):
     """The watch was cut off because it was not taken from; `progress` of it tells from where to go on."""
 
 
+class TransactionError(Error):
+    """A transaction, or a part of it, was refused; nothing of that was done."""
+
+
+class ConflictError(TransactionError):
+    """Others changed what the transaction read, or kept what it would write; run it again, as `Database.transact` does."""
+
+
+class TransactionEndedError(TransactionError):
+    """The transaction was committed, rolled back or ended before."""
+
+
+class TransactionTooOldError(TransactionError, TimeoutError):
+    """The transaction was open for longer than its timeout."""
+
+
+class TransactionTooLargeError(TransactionError, ValueError):
+    """More than a transaction may hold; it is still open, without this call."""
+
+
+class NoSavepointError(TransactionError, ValueError):
+    """The savepoint was released, or rolled back beyond; the transaction is still open."""
+
+
+class ReadOnlyError(TransactionError):
+    """A write in a transaction that was begun to read only; it is still open."""
+
+
 class _Classes:
     """By status."""
 
@@ -210,6 +238,12 @@ class _Classes:
         lib.CORERING_ERROR_OTHER_PERMITS: OtherPermitsError,
         lib.CORERING_ERROR_COMPACTED: CompactedError,
         lib.CORERING_ERROR_LAGGED: LaggedError,
+        lib.CORERING_ERROR_CONFLICT: ConflictError,
+        lib.CORERING_ERROR_TRANSACTION_ENDED: TransactionEndedError,
+        lib.CORERING_ERROR_TRANSACTION_TOO_OLD: TransactionTooOldError,
+        lib.CORERING_ERROR_TRANSACTION_TOO_LARGE: TransactionTooLargeError,
+        lib.CORERING_ERROR_NO_SAVEPOINT: NoSavepointError,
+        lib.CORERING_ERROR_READ_ONLY: ReadOnlyError,
     }
 
 

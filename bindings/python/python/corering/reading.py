@@ -99,30 +99,22 @@ class Reader:
         keyspace: int = 0,
     ) -> Scan:
         """Entries of a range, in key order, in one consistent state."""
-        options = ffi.new("corering_scan_options *")
-        lib.corering_scan_options_init(options, ffi.sizeof("corering_scan_options"))
-        options.keyspace = keyspace
-        options.snapshot = self._snapshot
-        options.flags = (
-            (lib.CORERING_SCAN_REVERSE if reverse else 0)
-            | (lib.CORERING_SCAN_LOWER_EXCLUSIVE if lower_exclusive else 0)
-            | (lib.CORERING_SCAN_UPPER_INCLUSIVE if upper_inclusive else 0)
+        options, kept = range_options(
+            prefix=prefix,
+            lower=lower,
+            upper=upper,
+            lower_exclusive=lower_exclusive,
+            upper_inclusive=upper_inclusive,
+            reverse=reverse,
+            limit=limit,
+            keyspace=keyspace,
         )
-        kept = []
-        for name, bound in (("prefix", prefix), ("lower", lower), ("upper", upper)):
-            if bound is not None:
-                data = as_bytes(bound)
-                kept.append(ffi.new("char[]", data))
-                setattr(options, name, kept[-1])
-                setattr(options, name + "_len", len(data))
-        if limit is not None:
-            if limit <= 0:
-                if limit < 0:
-                    raise ValueError("limit is below zero")
-                return Scan(ffi.NULL)
-            options.limit = limit
+        if options is None:
+            return Scan(ffi.NULL)
+        options.snapshot = self._snapshot
         iterator = ffi.new("corering_iterator **")
         check(lib.corering_scan(self._db, options, iterator))
+        del kept
         return Scan(iterator[0])
 
     def __getitem__(self, key: BytesLike) -> bytes:
@@ -156,6 +148,42 @@ class Reader:
     def items(self) -> Scan:
         """All entries of keyspace 0, in the order of their keys."""
         return self.scan()
+
+
+def range_options(
+    *,
+    prefix: Optional[BytesLike] = None,
+    lower: Optional[BytesLike] = None,
+    upper: Optional[BytesLike] = None,
+    lower_exclusive: bool = False,
+    upper_inclusive: bool = False,
+    reverse: bool = False,
+    limit: Optional[int] = None,
+    keyspace: int = 0,
+) -> tuple[Any, list[Any]]:
+    """A corering_scan_options, none if nothing is wanted; and what must live as long as it is used."""
+    options = ffi.new("corering_scan_options *")
+    lib.corering_scan_options_init(options, ffi.sizeof("corering_scan_options"))
+    options.keyspace = keyspace
+    options.flags = (
+        (lib.CORERING_SCAN_REVERSE if reverse else 0)
+        | (lib.CORERING_SCAN_LOWER_EXCLUSIVE if lower_exclusive else 0)
+        | (lib.CORERING_SCAN_UPPER_INCLUSIVE if upper_inclusive else 0)
+    )
+    kept: list[Any] = []
+    for name, bound in (("prefix", prefix), ("lower", lower), ("upper", upper)):
+        if bound is not None:
+            data = as_bytes(bound)
+            kept.append(ffi.new("char[]", data))
+            setattr(options, name, kept[-1])
+            setattr(options, name + "_len", len(data))
+    if limit is not None:
+        if limit < 0:
+            raise ValueError("limit is below zero")
+        if limit == 0:
+            return None, kept
+        options.limit = limit
+    return options, kept
 
 
 def _rows() -> Any:

@@ -148,6 +148,17 @@ class Stats:
     table_bytes: int
     waiting: int
     snapshots: int
+    tx_begun: int
+    tx_committed: int
+    tx_rolled_back: int
+    tx_aborted_changed: int
+    tx_aborted_kept: int
+    tx_aborted_wounded: int
+    tx_aborted_too_old: int
+    tx_failed: int
+    tx_waits: int
+    tx_open: int
+    tx_oldest_ms: int
 
 
 #: A span of time, in seconds if it is a number.
@@ -199,13 +210,19 @@ class SessionLike(Protocol):
 _kept: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
-def _put_guards(options: Any, guard: Guards) -> None:
+def guards_of(guard: Guards) -> tuple[Any, int, Any]:
+    """corering_guards, how many, and what must live as long as they are used."""
     given = list(guard) if isinstance(guard, Sequence) else [guard]
     guards = ffi.new("corering_guard[]", len(given))
     names = [ffi.from_buffer(one.name) for one in given]
     for place, one, name in zip(guards, given, names):
         place.name, place.name_len, place.token = name, len(one.name), one.token
-    options.guards, options.guards_len = guards, len(given)
+    return guards, len(given), names
+
+
+def _put_guards(options: Any, guard: Guards) -> None:
+    guards, count, names = guards_of(guard)
+    options.guards, options.guards_len = guards, count
     _kept[options] = (guards, names)
 
 
