@@ -212,6 +212,14 @@ enum corering_status
      */
     CORERING_ERROR_OTHER_PERMITS = -31,
     /**
+     * Changes so far back are not kept any more; `corering_watch_progress` tells from where there are all.
+     */
+    CORERING_ERROR_COMPACTED = -32,
+    /**
+     * The watch was cut off because it was not taken from; `corering_watch_progress` tells from where to go on.
+     */
+    CORERING_ERROR_LAGGED = -33,
+    /**
      * Others changed what the transaction read, or kept what it would write; nothing was done; run it again.
      */
     CORERING_ERROR_CONFLICT = -40,
@@ -337,6 +345,56 @@ typedef uint32_t corering_scan_flags;
 #endif // __cplusplus
 
 /**
+ * Flags of `corering_watch_options`.
+ */
+enum corering_watch_flags
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * All keys that begin with `key`; with none, all keys of the keyspace.
+     */
+    CORERING_WATCH_PREFIX = 1,
+    /**
+     * Everything after the commit `from`, rather than from now on.
+     */
+    CORERING_WATCH_FROM = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum corering_watch_flags corering_watch_flags;
+#else
+typedef uint32_t corering_watch_flags;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Flags of a `corering_change`.
+ */
+enum corering_change_flags
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The key is gone; else it has the value now.
+     */
+    CORERING_CHANGE_DELETED = 1,
+    /**
+     * Another change of the same commit comes next, and waits already.
+     */
+    CORERING_CHANGE_MORE = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum corering_change_flags corering_change_flags;
+#else
+typedef uint32_t corering_change_flags;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * What a conditional write asks of what is there.
  */
 enum corering_condition_kind
@@ -414,13 +472,17 @@ enum corering_op_kind
      */
     CORERING_OP_ACQUIRE = 8,
     /**
+     * Only in results: a watch given to `corering_queue_watch` has something to be taken.
+     */
+    CORERING_OP_WATCH = 9,
+    /**
      * In results only: the transaction of `corering_queue_commit`.
      */
-    CORERING_OP_COMMIT = 9,
+    CORERING_OP_COMMIT = 10,
     /**
      * In results only: the key of `corering_queue_get_for_update`.
      */
-    CORERING_OP_GET_FOR_UPDATE = 10,
+    CORERING_OP_GET_FOR_UPDATE = 11,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -541,6 +603,11 @@ typedef struct corering_snapshot corering_snapshot;
 typedef struct corering_tx corering_tx;
 
 /**
+ * Delivers changes of some keys. For one thread at a time.
+ */
+typedef struct corering_watch corering_watch;
+
+/**
  * How a database is opened.
  */
 typedef struct corering_options {
@@ -580,6 +647,10 @@ typedef struct corering_options {
      * Zero.
      */
     uint32_t reserved;
+    /**
+     * Bytes of each shard's log that are kept beyond what recovery needs, for watches from further back.
+     */
+    uint64_t history_bytes;
 } corering_options;
 
 /**
@@ -593,6 +664,15 @@ typedef struct corering_guard {
     size_t name_len;
     uint64_t token;
 } corering_guard;
+
+/**
+ * A session: whoever has this may act for it, in this process or, after the database was opened again, in another. Keep the
+ * secret as one.
+ */
+typedef struct corering_session {
+    uint64_t id;
+    uint64_t secret[2];
+} corering_session;
 
 /**
  * How a write is done.
@@ -634,6 +714,10 @@ typedef struct corering_write_options {
      * At most 256.
      */
     size_t guards_len;
+    /**
+     * Keys that are put are ephemeral: they go when this session ends. Null: they stay.
+     */
+    const struct corering_session *session;
 } corering_write_options;
 
 /**
@@ -872,15 +956,6 @@ typedef struct corering_session_options {
 } corering_session_options;
 
 /**
- * A session: whoever has this may act for it, in this process or, after the database was opened again, in another. Keep the
- * secret as one.
- */
-typedef struct corering_session {
-    uint64_t id;
-    uint64_t secret[2];
-} corering_session;
-
-/**
  * A session, to look at.
  */
 typedef struct corering_session_info {
@@ -1077,6 +1152,20 @@ typedef struct corering_tx_usage {
 } corering_tx_usage;
 
 /**
+ * How long something took, in nanoseconds.
+ */
+typedef struct corering_latency {
+    /**
+     * How often it was measured; if never, the others are zero.
+     */
+    uint64_t count;
+    uint64_t p50_ns;
+    uint64_t p99_ns;
+    uint64_t p999_ns;
+    uint64_t max_ns;
+} corering_latency;
+
+/**
  * What shards have done since the database was opened, and what they hold now.
  */
 typedef struct corering_stats {
@@ -1138,6 +1227,26 @@ typedef struct corering_stats {
      */
     uint64_t snapshots;
     /**
+     * How long writes waited in an inbox for their shard's core; only those that their caller could not execute.
+     */
+    struct corering_latency hopped;
+    /**
+     * How long they took to execute, into the log's batch and into memory; a sample of them.
+     */
+    struct corering_latency appended;
+    /**
+     * How long those that wait for the disk waited for their flush to begin; a sample of them.
+     */
+    struct corering_latency queued;
+    /**
+     * How long flushes took.
+     */
+    struct corering_latency durable;
+    /**
+     * How long those that wait for the disk took from their execution to their answer; a sample of them.
+     */
+    struct corering_latency applied;
+    /**
      * Transactions of the whole database: begun, committed, and rolled back by the program.
      */
     uint64_t tx_begun;
@@ -1166,9 +1275,63 @@ typedef struct corering_stats {
 } corering_stats;
 
 /**
+ * What is watched.
+ */
+typedef struct corering_watch_options {
+    /**
+     * The bytes of this struct that the program knows: sizeof(corering_watch_options).
+     */
+    size_t struct_size;
+    /**
+     * The name space of the keys: 0 to 65279.
+     */
+    uint32_t keyspace;
+    /**
+     * Any of `corering_watch_flags`.
+     */
+    uint32_t flags;
+    /**
+     * One key; with CORERING_WATCH_PREFIX, what keys begin with.
+     */
+    const void *key;
+    size_t key_len;
+    /**
+     * With CORERING_WATCH_FROM: a version, or what `corering_watch_progress` told; 0: from the first commit on.
+     */
+    uint64_t from;
+    /**
+     * Bytes of changes that may wait before the watch is cut off; 0: 32 MiB.
+     */
+    uint64_t limit_bytes;
+} corering_watch_options;
+
+/**
+ * A change of a key, in memory of the watch that gave it.
+ */
+typedef struct corering_change {
+    const uint8_t *key;
+    size_t key_len;
+    const uint8_t *value;
+    size_t value_len;
+    /**
+     * The commit that made the change.
+     */
+    uint64_t version;
+    /**
+     * Milliseconds since 1970 at which the value ceases to exist, of which nobody tells; 0: never.
+     */
+    uint64_t expires_at_ms;
+    uint32_t keyspace;
+    /**
+     * Any of `corering_change_flags`.
+     */
+    uint32_t flags;
+} corering_change;
+
+/**
  * Every status, in the order of the header.
  */
-#define corering_status_ALL { CORERING_OK, CORERING_NOT_FOUND, CORERING_REFUSED, CORERING_END, CORERING_BUFFER_TOO_SMALL, CORERING_ERROR_INVALID_ARGUMENT, CORERING_ERROR_INVALID_HANDLE, CORERING_ERROR_CLOSED, CORERING_ERROR_FORKED, CORERING_ERROR_ABI_MISMATCH, CORERING_ERROR_TOO_MANY_HANDLES, CORERING_ERROR_PANIC, CORERING_ERROR_KEY_TOO_LARGE, CORERING_ERROR_VALUE_TOO_LARGE, CORERING_ERROR_BATCH_TOO_LARGE, CORERING_ERROR_CROSS_SHARD, CORERING_ERROR_NOT_AN_INTEGER, CORERING_ERROR_OVERFLOW, CORERING_ERROR_BUSY, CORERING_ERROR_NO_SPACE, CORERING_ERROR_POISONED, CORERING_ERROR_LOCKED, CORERING_ERROR_CORRUPT, CORERING_ERROR_INCOMPATIBLE, CORERING_ERROR_UNSUPPORTED, CORERING_ERROR_IO, CORERING_ERROR_LOCK_HELD, CORERING_ERROR_LOCK_TIMEOUT, CORERING_ERROR_NOT_HELD, CORERING_ERROR_WRONG_TOKEN, CORERING_ERROR_LEASE_EXPIRED, CORERING_ERROR_FENCED, CORERING_ERROR_NO_SESSION, CORERING_ERROR_WRONG_SECRET, CORERING_ERROR_DEADLOCK, CORERING_ERROR_OTHER_PERMITS, CORERING_ERROR_CONFLICT, CORERING_ERROR_TRANSACTION_ENDED, CORERING_ERROR_TRANSACTION_TOO_OLD, CORERING_ERROR_TRANSACTION_TOO_LARGE, CORERING_ERROR_NO_SAVEPOINT, CORERING_ERROR_READ_ONLY, }
+#define corering_status_ALL { CORERING_OK, CORERING_NOT_FOUND, CORERING_REFUSED, CORERING_END, CORERING_BUFFER_TOO_SMALL, CORERING_ERROR_INVALID_ARGUMENT, CORERING_ERROR_INVALID_HANDLE, CORERING_ERROR_CLOSED, CORERING_ERROR_FORKED, CORERING_ERROR_ABI_MISMATCH, CORERING_ERROR_TOO_MANY_HANDLES, CORERING_ERROR_PANIC, CORERING_ERROR_KEY_TOO_LARGE, CORERING_ERROR_VALUE_TOO_LARGE, CORERING_ERROR_BATCH_TOO_LARGE, CORERING_ERROR_CROSS_SHARD, CORERING_ERROR_NOT_AN_INTEGER, CORERING_ERROR_OVERFLOW, CORERING_ERROR_BUSY, CORERING_ERROR_NO_SPACE, CORERING_ERROR_POISONED, CORERING_ERROR_LOCKED, CORERING_ERROR_CORRUPT, CORERING_ERROR_INCOMPATIBLE, CORERING_ERROR_UNSUPPORTED, CORERING_ERROR_IO, CORERING_ERROR_LOCK_HELD, CORERING_ERROR_LOCK_TIMEOUT, CORERING_ERROR_NOT_HELD, CORERING_ERROR_WRONG_TOKEN, CORERING_ERROR_LEASE_EXPIRED, CORERING_ERROR_FENCED, CORERING_ERROR_NO_SESSION, CORERING_ERROR_WRONG_SECRET, CORERING_ERROR_DEADLOCK, CORERING_ERROR_OTHER_PERMITS, CORERING_ERROR_COMPACTED, CORERING_ERROR_LAGGED, CORERING_ERROR_CONFLICT, CORERING_ERROR_TRANSACTION_ENDED, CORERING_ERROR_TRANSACTION_TOO_OLD, CORERING_ERROR_TRANSACTION_TOO_LARGE, CORERING_ERROR_NO_SAVEPOINT, CORERING_ERROR_READ_ONLY, }
 
 #ifdef __cplusplus
 extern "C" {
@@ -2320,6 +2483,128 @@ corering_status corering_queue_get_for_update(struct corering_queue *queue,
 corering_status corering_get_stats(struct corering_db *db,
                                    uint32_t shard,
                                    struct corering_stats *stats);
+
+/**
+ * Fills `options` with the defaults: all keys of keyspace 0, from now on.
+ *
+ * Owns: the caller keeps the struct.
+ * Writes: `struct_size` bytes at `options`.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT for null, or for a size that no version of the struct has.
+ * Safety: `options` has room for `struct_size` bytes.
+ */
+corering_status corering_watch_options_init(struct corering_watch_options *options,
+                                            size_t struct_size);
+
+/**
+ * Begins to watch keys: each change after the start is delivered once, in the order of commits, when a reader could see it.
+ * `options` may be null for all keys of keyspace 0, from now on. Whether everything after `from` is still there
+ * `corering_watch_next` says.
+ *
+ * Owns: the caller owns the watch; `corering_watch_free` ends it. The key is copied.
+ * Writes: the handle to `watch`, null on failure.
+ * Threads: any; does not wait for the disk.
+ * Status: OK; INVALID_ARGUMENT, also for a `from` that is no commit yet; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE;
+ *   TOO_MANY_HANDLES; POISONED.
+ * Safety: `options` is null or begins with its size, and its `key` has `key_len` bytes; `watch` is writable.
+ */
+corering_status corering_watch_new(struct corering_db *db,
+                                   const struct corering_watch_options *options,
+                                   struct corering_watch **watch);
+
+/**
+ * The next change, waited for up to `wait_ms`; 0 only looks, CORERING_WAIT_FOREVER has no end.
+ *
+ * Owns: the watch owns the bytes; they are valid until the next call of this function with this watch, or its end.
+ * Writes: `change`, zeroes if there is none.
+ * Threads: one at a time for a watch.
+ * Status: OK; END if none came in time; LAGGED if the watch was cut off because it was not taken from, COMPACTED if changes
+ *   so far back are not kept: `corering_watch_progress` tells from where to watch again; CLOSED, also if the database was
+ *   closed, or the watch freed meanwhile, behind what waits; INVALID_ARGUMENT; INVALID_HANDLE; FORKED; POISONED; CORRUPT; IO.
+ * Safety: `change` is writable.
+ */
+corering_status corering_watch_next(struct corering_watch *watch,
+                                    uint64_t wait_ms,
+                                    struct corering_change *change);
+
+/**
+ * The version up to which everything was taken, also when nothing has changed for long: a watch from there loses nothing. After
+ * COMPACTED: the earliest version from which there can be one.
+ *
+ * Owns: nothing.
+ * Writes: `version`, 0 on failure.
+ * Threads: the one that takes.
+ * Status: OK; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED if the watch was freed; FORKED.
+ * Safety: `version` is writable.
+ */
+corering_status corering_watch_progress(struct corering_watch *watch,
+                                        uint64_t *version);
+
+/**
+ * Has a completion of the kind CORERING_OP_WATCH arrive in the queue, once, when something can be taken from the watch or it has
+ * ended. Take with a `wait_ms` of 0 until END, then ask again. Asking again before, or freeing the watch, completes what
+ * was asked first as CLOSED.
+ *
+ * Owns: the caller keeps queue and watch.
+ * Writes: nothing.
+ * Threads: any; does not wait.
+ * Status: OK; BUSY if the queue is full; INVALID_ARGUMENT for a watch of another database; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: no pointers but the handles.
+ */
+corering_status corering_queue_watch(struct corering_queue *queue,
+                                     struct corering_watch *watch,
+                                     uint64_t user_data);
+
+/**
+ * Ends a watch. Who waits in `corering_watch_next` is told CLOSED.
+ *
+ * Owns: the handle and the bytes of its last change end here.
+ * Writes: nothing.
+ * Threads: any.
+ * Status: OK, also for null; CLOSED if it was freed before; INVALID_HANDLE; FORKED.
+ * Safety: any pointer will do; it is not dereferenced.
+ */
+corering_status corering_watch_free(struct corering_watch *watch);
+
+/**
+ * Stores a value under a new key: `prefix` and 20 decimal digits, a number larger than that of any key made so before. No
+ * number comes twice, also after deletes and restarts. `options` may be null; with a session, the key is ephemeral. Guards
+ * are refused.
+ *
+ * Owns: the caller keeps prefix and value.
+ * Writes: the key to `key`; its length to `key_len`, also if the buffer is too small; the commit to `version`, if given.
+ * Threads: any; blocks until the write is as durable as asked for.
+ * Status: OK; BUFFER_TOO_SMALL if `capacity` is less than `prefix_len` + 20: nothing was written; NO_SESSION; WRONG_SECRET;
+ *   INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; KEY_TOO_LARGE; VALUE_TOO_LARGE; BUSY; NO_SPACE; POISONED.
+ * Safety: `prefix` has `prefix_len` bytes, `value` has `value_len`; `options` is null or begins with its size; `key` has room
+ *   for `capacity` bytes; `key_len` is writable; `version` is null or writable.
+ */
+corering_status corering_put_sequential(struct corering_db *db,
+                                        const void *prefix,
+                                        size_t prefix_len,
+                                        const void *value,
+                                        size_t value_len,
+                                        const struct corering_write_options *options,
+                                        void *key,
+                                        size_t capacity,
+                                        size_t *key_len,
+                                        uint64_t *version);
+
+/**
+ * The session that an ephemeral key is of: `id`, without its secret. Of `options`, which may be null, it heeds the keyspace.
+ *
+ * Owns: the caller keeps the key.
+ * Writes: `session_id`, 0 if the key is none's.
+ * Threads: any; asks the key's shard.
+ * Status: OK; NOT_FOUND if the key is not there or not ephemeral; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED;
+ *   KEY_TOO_LARGE; BUSY; POISONED.
+ * Safety: `key` has `key_len` bytes; `options` is null or begins with its size; `session_id` is writable.
+ */
+corering_status corering_key_session(struct corering_db *db,
+                                     const void *key,
+                                     size_t key_len,
+                                     const struct corering_read_options *options,
+                                     uint64_t *session_id);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -181,6 +181,8 @@ struct open_options {
     std::uint64_t memtable_bytes = 0;
     std::uint64_t segment_bytes = 0;
     std::uint32_t inbox_len = 0;
+    /// Bytes of each shard's log that are kept beyond what recovery needs, for watches from further back.
+    std::uint64_t history_bytes = 0;
 };
 
 /// How a write is done.
@@ -193,8 +195,10 @@ struct write_options {
     std::optional<std::chrono::system_clock::time_point> expires_at{};
     /// The write takes effect only if all of these hold at that moment, else it fails as fenced; see `guarded_by`.
     std::vector<corering_guard> guards{};
+    /// Keys that are put go when this session ends; none: they stay. See `ephemeral`.
+    std::optional<corering_session> session{};
 
-    /// It borrows the guards.
+    /// It borrows the guards and the session.
     corering_write_options raw() const {
         corering_write_options raw{};
         raw.struct_size = sizeof raw;
@@ -205,6 +209,7 @@ struct write_options {
         raw.expires_at_ms = expires_at ? detail::unix_ms(*expires_at) : 0;
         raw.guards = guards.data();
         raw.guards_len = guards.size();
+        raw.session = session ? &*session : nullptr;
         return raw;
     }
 };

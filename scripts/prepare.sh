@@ -23,6 +23,9 @@ has_sanitizers() {
     return "$status"
 }
 
+has_rocksdb() { [ -e /usr/include/rocksdb/c.h ]; }
+has_lmdb() { [ -e /usr/include/lmdb.h ]; }
+
 # Where a plain user's PATH does not look.
 has_mkfs() { PATH=$PATH:/usr/sbin:/sbin command -v mkfs.ext4 > /dev/null 2>&1; }
 
@@ -41,6 +44,8 @@ has_program redis-server |redis-server   |the comparison of replies with Redis
 has_mkfs                 |e2fsprogs      |the tests on full and failing disks, where they may mount one
 has_program "$python"    |python3        |the Python binding and its tests
 has_venv                 |python3-venv   |the environment in which the Python wheel is tested
+has_rocksdb              |librocksdb-dev |the comparison with peers
+has_lmdb                 |liblmdb-dev    |the comparison with peers
 has_python_header        |python3-dev    |the C side of the Python binding
 NEEDS
 }

@@ -29,13 +29,17 @@ step_rust() { cargo test "${jobs[@]}" --workspace --no-fail-fast; }
 # Mistakes planted in the engine, each of which the simulation must find.
 step_canaries() { cargo test "${jobs[@]}" -p corering-sim --features canaries --test canaries; }
 step_benches() { cargo test "${jobs[@]}" -p corering-benches --benches; }
+# Instructions of the steps of a put and a get, which no busy machine changes.
+step_count() {
+    cargo build "${jobs[@]}" --release -p corering-benches --bin count && "${CARGO_TARGET_DIR:-target}/release/count"
+}
 step_python() { sh scripts/python-test.sh; }
 step_install() { sh scripts/install-test.sh; }
 step_readme() {
     cargo build "${jobs[@]}" -p corering -p corering-ffi && "${PYTHON:-python3}" scripts/readme-test.py
 }
 # C and C++ are compiled and run by the tests of the crate corering-ffi, in the step `rust`.
-all_steps=(prepare format clippy rust canaries benches python install readme)
+all_steps=(prepare format clippy rust canaries benches count python install readme)
 
 steps=("$@")
 summary=()
@@ -47,7 +51,7 @@ for step in "${steps[@]}"; do
     fi
 done
 
-export -f step_prepare step_format step_clippy step_rust step_canaries step_benches step_python step_install step_readme
+export -f step_prepare step_format step_clippy step_rust step_canaries step_benches step_count step_python step_install step_readme
 export root
 
 # In a process group of its own, so that what it started ends with it.

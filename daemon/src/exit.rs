@@ -51,6 +51,8 @@ pub fn status_of(error: &Error) -> i32 {
         | Error::CrossShard { .. }
         | Error::NotAnInteger
         | Error::Overflow
+        | Error::Compacted { .. }
+        | Error::Lagged { .. }
         | Error::Lock(_)
         | Error::Tx(_) => USAGE,
         Error::Corrupt { .. } | Error::Incompatible { .. } => DAMAGED,

@@ -5,6 +5,7 @@
 //! - `server`: the shards' listeners and connections, start and stop.
 //! - `config`, `cli`, `logging`, `exit`: settings, command line, log lines, statuses.
 //! - `offline`: check and stat of a database that nobody has open.
+//! - `live`: what a running server does.
 //! - `locks_cli`: who holds and who waits in a running server.
 //! - `bench`: loads for an engine in this process or a server behind a socket.
 
@@ -15,6 +16,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod exit;
+pub mod live;
 pub mod locks_cli;
 pub mod logging;
 pub mod offline;

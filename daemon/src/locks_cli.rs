@@ -17,16 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PASSWORD_VARIABLE: &str = "CORERING_REQUIREPASS";
 
 pub fn command() -> Command {
-    let flag = |name: &'static str, value: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(value).help(help)
-    };
-    Command::new("locks")
+    with_address(Command::new("locks"))
         .about("Tell who holds which locks of a running server, and who waits for them")
-        .after_help(format!("A password is read from the environment variable {PASSWORD_VARIABLE}, or from the URL."))
-        .arg(flag("url", "URL", "redis://[:PASSWORD@]HOST[:PORT]").conflicts_with_all(["port", "socket", "host"]))
-        .arg(flag("host", "HOST", "Host of the server").default_value("127.0.0.1"))
-        .arg(flag("port", "N", "Port of the server").value_parser(value_parser!(u16)).default_value("6380"))
-        .arg(flag("socket", "PATH", "Unix socket of the server").conflicts_with("port"))
         .arg(flag("match", "GLOB", "Only locks whose names match"))
         .arg(
             flag("count", "N", "At most so many locks")
@@ -36,7 +28,22 @@ pub fn command() -> Command {
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON"))
 }
 
-pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
+fn flag(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+/// The flags that say where a running server is.
+pub fn with_address(command: Command) -> Command {
+    command
+        .after_help(format!("A password is read from the environment variable {PASSWORD_VARIABLE}, or from the URL."))
+        .arg(flag("url", "URL", "redis://[:PASSWORD@]HOST[:PORT]").conflicts_with_all(["port", "socket", "host"]))
+        .arg(flag("host", "HOST", "Host of the server").default_value("127.0.0.1"))
+        .arg(flag("port", "N", "Port of the server").value_parser(value_parser!(u16)).default_value("6380"))
+        .arg(flag("socket", "PATH", "Unix socket of the server").conflicts_with("port"))
+}
+
+/// A connection to the server that the flags name, greeted.
+pub fn connect(matches: &ArgMatches) -> Result<Connection, Failure> {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     let (address, password) = match (text("url"), text("socket")) {
         (Some(url), _) => parse_url(&url)?,
@@ -52,6 +59,12 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
         connection.call(&["AUTH", &password])?;
     }
     connection.call(&["HELLO", "3"])?;
+    Ok(connection)
+}
+
+pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    let mut connection = connect(matches)?;
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
     let count = matches.get_one::<u32>("count").copied().unwrap_or_default().to_string();
     let pattern = text("match").unwrap_or_else(|| "*".to_owned());
     let list = connection.call(&["LOCK.LIST", "COUNT", &count, "MATCH", &pattern])?;
@@ -78,10 +91,12 @@ fn parse_url(url: &str) -> Result<(String, Option<String>), Failure> {
     Ok((if has_port { place.to_owned() } else { format!("{place}:6380") }, password))
 }
 
-trait Socket: Read + Write {}
+/// TCP or Unix.
+pub trait Socket: Read + Write {}
 impl<T: Read + Write> Socket for T {}
 
-struct Connection {
+/// To a running server.
+pub struct Connection {
     socket: Box<dyn Socket>,
     replies: ReplyReader,
 }
@@ -101,7 +116,7 @@ impl Connection {
         Ok(Connection { socket, replies: ReplyReader::new() })
     }
 
-    fn call(&mut self, words: &[&str]) -> Result<Value, Failure> {
+    pub fn call(&mut self, words: &[&str]) -> Result<Value, Failure> {
         let broken = |error: String| Failure::new(exit::DISK, format!("the connection broke: {error}"));
         let mut request = format!("*{}\r\n", words.len());
         words.iter().for_each(|word| request.push_str(&format!("${}\r\n{word}\r\n", word.len())));
@@ -164,6 +179,12 @@ fn who(entry: &Value) -> String {
     if label.is_empty() { format!("session {session}") } else { format!("session {session} ({label})") }
 }
 
+/// How many there are beyond those that are told of.
+fn more(lock: &Value, count: &str, told: &str) -> Option<i64> {
+    let all = field(lock, count).as_integer()?;
+    Some(all - items(lock, told).len() as i64).filter(|more| *more > 0)
+}
+
 fn as_text(list: &Value, now_ms: u64) -> String {
     let locks = list.as_array().unwrap_or_default();
     let mut text = String::new();
@@ -186,13 +207,19 @@ fn as_text(list: &Value, now_ms: u64) -> String {
                 shown(field(hold, "count")),
             );
         }
+        if let Some(more) = more(lock, "holder-count", "holders") {
+            let _ = writeln!(text, "  and {more} holders more");
+        }
         for (place, waiter) in items(lock, "waiting").iter().enumerate() {
             let waited = time(ms(field(waiter, "waited-ms")).unwrap_or(0));
             let _ =
                 writeln!(text, "  {}. waits {waited} for {}: {}", place + 1, shown(field(waiter, "mode")), who(waiter));
         }
+        if let Some(more) = more(lock, "waiting-count", "waiting") {
+            let _ = writeln!(text, "  and {more} waiters more");
+        }
     }
-    let waiting: usize = locks.iter().map(|lock| items(lock, "waiting").len()).sum();
+    let waiting: i64 = locks.iter().filter_map(|lock| field(lock, "waiting-count").as_integer()).sum();
     let _ = writeln!(text, "{} locks, {waiting} waiting", locks.len());
     text
 }

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::exit::{self, Failure};
+use crate::live;
 
 fn with_dir(command: Command) -> Command {
     command
@@ -32,7 +33,9 @@ pub fn check_command() -> Command {
 }
 
 pub fn stat_command() -> Command {
-    with_dir(Command::new("stat").about("Tell the size and state of a closed database, without reading its data"))
+    let command = Command::new("stat")
+        .about("Tell the size and state of a closed database, without reading its data, or what a running server does");
+    live::with_flags(with_dir(command)).mut_arg("dir", |dir| dir.required(false).required_unless_present("live"))
 }
 
 fn dir(matches: &ArgMatches) -> PathBuf {
@@ -61,6 +64,9 @@ pub fn run_check(matches: &ArgMatches) -> Result<(), Failure> {
 }
 
 pub fn run_stat(matches: &ArgMatches) -> Result<(), Failure> {
+    if matches.get_flag("live") {
+        return live::run(matches);
+    }
     let stat = check::stat(&dir(matches))?;
     if matches.get_flag("json") {
         println!("{}", stat_json(&stat))

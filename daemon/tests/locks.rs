@@ -272,7 +272,8 @@ fn a_guard_refuses_a_stale_holder_whatever_it_writes() {
     let server = Server::start(&["--shards", "2"]);
     let (mut old, mut new) = (server.client(), server.client());
     let (id, _) = open(&mut old, "TTL 600000");
-    open(&mut new, "");
+    let (live, secret) = open(&mut new, "");
+    let put = format!("KEY.PUT k v SESSION {live} {secret}");
     let (stale, _) = acquire(&mut old, "l");
     old.ok(&format!("GUARD l {stale} SET k mine"));
     new.ok(&format!("SESSION.KILL {id}"));
@@ -307,6 +308,7 @@ fn a_guard_refuses_a_stale_holder_whatever_it_writes() {
         "DELEX k",
         "DELEX k IFEQ mine",
         "DELIFEQ k mine",
+        &put,
     ];
     for write in writes {
         assert_eq!(code(&mut old, &format!("GUARD l {stale} {write}")), "FENCED", "{write}");
@@ -321,7 +323,8 @@ fn a_guard_refuses_a_stale_holder_whatever_it_writes() {
     for name in names.as_array().unwrap() {
         let name = String::from_utf8(name.as_bytes().unwrap().to_vec()).unwrap().to_ascii_uppercase();
         let tried = writes.iter().any(|write| write.split(' ').next() == Some(&*name));
-        let refused = ["MSET", "MSETNX", "RENAME", "RENAMENX", "FLUSHDB", "FLUSHALL", "GUARD"].contains(&&*name);
+        let refused =
+            ["MSET", "MSETNX", "RENAME", "RENAMENX", "FLUSHDB", "FLUSHALL", "GUARD", "KEY.SEQ"].contains(&&*name);
         assert!(tried != refused, "{name}");
     }
     for line in
@@ -676,4 +679,52 @@ fn conditional_sets_and_deletes() {
     until("it has expired", || client.words("SET lock you NX PX 60000") != Value::Null);
     assert_eq!(client.integer("DELEX lock IFEQ me"), 0);
     assert_eq!(client.integer("DELEX lock IFEQ you"), 1);
+}
+
+#[test]
+fn all_locks_are_found_page_by_page_and_waits_are_measured() {
+    let server = Server::start(&["--shards", "2"]);
+    let (mut a, mut b) = (server.client(), server.client());
+    open(&mut a, "");
+    open(&mut b, "");
+    for i in 0..60 {
+        acquire(&mut a, &format!("page:{i}"));
+    }
+    acquire(&mut a, "waited");
+    b.send(&["LOCK.ACQUIRE", "waited", "BLOCK"]).unwrap();
+    until("it waits", || len(&mut a, "waited", "waiting") == 1);
+    std::thread::sleep(Duration::from_millis(30));
+    let (mut cursor, mut names) = ("0".to_owned(), Vec::new());
+    loop {
+        let page = a.words(&format!("LOCK.SCAN {cursor} MATCH page:* COUNT 7"));
+        let [next, found] = page.as_array().unwrap() else { panic!("{page:?}") };
+        let found = found.as_array().unwrap();
+        assert!(found.len() <= 7);
+        names.extend(found.iter().map(|lock| field(lock, "name").as_bytes().unwrap().to_vec()));
+        cursor = String::from_utf8(next.as_bytes().unwrap().to_vec()).unwrap();
+        if cursor == "0" {
+            break;
+        }
+    }
+    let all: std::collections::BTreeSet<_> = names.iter().cloned().collect();
+    assert_eq!((names.len(), all.len()), (60, 60));
+    // The list has the first of all by name.
+    let list = a.words("LOCK.LIST COUNT 2 MATCH page:1*");
+    let first: Vec<_> = list.as_array().unwrap().iter().map(|lock| field(lock, "name").as_bytes().unwrap()).collect();
+    assert_eq!(first, [b"page:1".as_slice(), b"page:10"]);
+    assert_eq!(field(&a.words("LOCK.INFO waited"), "waiting-count"), &Value::Integer(1));
+    assert_eq!(a.integer("LOCK.RELEASE waited"), 0);
+    grant(&b.reply().unwrap());
+    let info = a.text("INFO locks");
+    let number = |name: &str| -> u64 {
+        let line = info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {info}"));
+        line.trim_start_matches(':').trim().parse().unwrap()
+    };
+    assert_eq!((number("lock_waits"), number("lock_waiters")), (1, 0));
+    assert!((29..20_000).contains(&number("lock_wait_ms_max")), "{info}");
+    for bad in ["LOCK.SCAN x", "LOCK.SCAN 0 COUNT 0", "LOCK.SCAN 0 MATCH"] {
+        assert_eq!(code(&mut a, bad), "ERR", "{bad}");
+    }
+    // A cursor from elsewhere ends the scan and hurts nobody.
+    assert_eq!(a.words("LOCK.SCAN 18446744073709551615").as_array().unwrap()[0].as_bytes(), Some(b"0".as_slice()));
 }

@@ -24,10 +24,12 @@ pub enum Canary {
     ForgetExpiry,
     /// A read sees what is in memory, durable or not.
     ServeNotDurable,
+    /// A guard looks at who holds the lock, and not at whether its lease still runs.
+    GuardOutlivesLease,
 }
 
 impl Canary {
-    pub const ALL: [Canary; 9] = [
+    pub const ALL: [Canary; 10] = [
         Canary::AcknowledgeBeforeSync,
         Canary::SkipDirectorySync,
         Canary::IgnoreShortWrite,
@@ -37,6 +39,7 @@ impl Canary {
         Canary::CutOneRecordEarly,
         Canary::ForgetExpiry,
         Canary::ServeNotDurable,
+        Canary::GuardOutlivesLease,
     ];
 }
 

@@ -19,20 +19,22 @@ use crate::lock::SessionKey;
 use crate::lock::sessions::Sessions;
 use crate::mailbox::Mailbox;
 use crate::options::Options;
-use crate::pending::{Pending, pending};
+use crate::pending::{Helper, Pending, pending};
 use crate::report::{OpenReport, ShardStats, Stats};
 use crate::reshard::{self, Resharded};
 use crate::ring::Ring;
 use crate::root::Root;
 use crate::runtime::host::Machine;
 use crate::runtime::{Executor, Fs, Host, LocalFuture, LockError, ShardThread};
-use crate::shard::ShardHandle;
 use crate::shard::recover::{Home, parse_shard_dir, remove_shard, shard_dir};
 use crate::shard::service::{self, Opened, Order, ServeOrder, ServiceEnds, SpawnTask};
+use crate::shard::{LockRequest, Request, ShardHandle};
 use crate::txn::fate::{self, Contradiction, Unsettled};
 use crate::txn::snapshots::Snapshots;
 use crate::txn::timestamps::Timestamps;
 use crate::warden;
+use crate::watch::dispatch::dispatch;
+use crate::watch::hub::Hub;
 
 pub const LOCK_FILE: &str = "LOCK";
 
@@ -212,6 +214,7 @@ impl Inner {
     fn begin_close(&self) -> Option<Running> {
         self.shared.closed.store(true, Ordering::Release);
         let running = self.running.lock().take()?;
+        self.shared.hub.end(&Error::Closed);
         for handle in &self.shared.shards {
             handle.close.set();
         }
@@ -361,6 +364,21 @@ async fn read_sessions(host: &Arc<dyn Host>, started: &[Started], ring: &Arc<Rin
     Ok(sessions)
 }
 
+/// Holds and keys of sessions that ended before go before anybody sees them. A shard that has no room for that does it once it has.
+async fn end_what_is_left(shards: &[Arc<ShardHandle>]) {
+    for handle in shards {
+        for session in handle.with_core(|core| core.locks().ending()) {
+            let (reply, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
+            if let Err(request) = handle.submit(Request::Lock(LockRequest::EndSession { session, reply })) {
+                request.refuse(Error::Busy { queue: "inbox of the shard", limit: handle.inbox_capacity() });
+            }
+            if let Err(error) = answer.await {
+                tracing::warn!(%session, %error, "what is left of an ended session will be removed later");
+            }
+        }
+    }
+}
+
 async fn serve(
     host: Arc<dyn Host>,
     options: &Options,
@@ -415,12 +433,14 @@ async fn serve(
         ended.push(shard.ended);
         threads.push(shard.thread);
     }
+    let hub = Arc::new(Hub::new(Arc::clone(&timestamps), superblock.shards));
     let running = Running { ended, threads, root: Arc::clone(&root), timestamps, _lock: lock };
     if let Some(error) = failure {
         shards.iter().for_each(|handle| handle.close.set());
         let _ = running.end(false).await;
         return Err(error);
     }
+    end_what_is_left(&shards).await;
     let shared = Arc::new(Shared {
         ring,
         ring_version: superblock.ring_version,
@@ -431,6 +451,7 @@ async fn serve(
         root: Arc::clone(&root),
         sessions,
         transactions: Default::default(),
+        hub,
         random: {
             let host = Arc::clone(&host);
             Box::new(move || host.random_u64())
@@ -442,5 +463,6 @@ async fn serve(
     let inner = Inner { client, shared, spawns, running: Mutex::new(Some(running)), report, path };
     let engine = Engine { inner: Arc::new(inner) };
     engine.spawn_on(ShardId(0), |local| Box::pin(warden::watch(local)))?;
+    engine.spawn_on(ShardId(0), |local| Box::pin(dispatch(local)))?;
     Ok(engine)
 }

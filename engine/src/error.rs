@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::ids::ShardId;
+use crate::ids::{CommitTs, ShardId};
 use crate::lock::LockError;
 use crate::txn::TxError;
 
@@ -85,6 +85,14 @@ pub enum Error {
     Lock(LockError),
     /// A transaction was refused.
     Tx(TxError),
+    /// A watch from further back than what is kept; `oldest` is the earliest commit after which everything still is.
+    Compacted {
+        oldest: CommitTs,
+    },
+    /// A watch that was not taken from was cut off; one from `resume` loses nothing.
+    Lagged {
+        resume: CommitTs,
+    },
     /// The engine was closed.
     Closed,
     /// Another process, or another handle of this one, has the directory open.
@@ -183,6 +191,13 @@ impl fmt::Display for Error {
             ),
             Error::Lock(refusal) => write!(f, "{refusal}"),
             Error::Tx(refusal) => write!(f, "{refusal}"),
+            Error::Compacted { oldest } => write!(
+                f,
+                "changes so far back are not kept any more; the earliest watch is from commit {oldest}: read what is there, and watch from there"
+            ),
+            Error::Lagged { resume } => {
+                write!(f, "the watch was cut off because it was not taken from; watch again from commit {resume}")
+            }
             Error::Closed => f.write_str("the engine is closed"),
             Error::Locked { path, holder_pid: Some(pid) } => {
                 write!(f, "{} is open in process {pid}; close it there first", path.display())

@@ -29,21 +29,27 @@ pub mod txn;
 pub mod value;
 pub mod wal;
 mod warden;
+pub mod watch;
 
 pub use client::{
-    Acquire, Client, Fate, Isolation, Keys, LockHandle, NewSession, PutIf, Savepoint, Scan, ScanRange, Snapshot,
-    Transaction, TransactionId, TransactionOptions, Usage, WriteOptions,
+    Acquire, Client, Fate, Isolation, Keys, LockCursor, LockFilter, LockHandle, Made, NewSession, PutIf, Savepoint,
+    Scan, ScanRange, Snapshot, Transaction, TransactionId, TransactionOptions, Usage, WriteOptions,
 };
 pub use engine::{Engine, Local};
 pub use error::{Error, Poisoned, Result, Stage};
 pub use ids::{CommitTs, Expiry, FencingToken, Keyspace, Kind, Life, Lsn, SessionId, ShardId, Token};
+pub use lock::look::{LockInfo, WaitInfo};
 pub use lock::sessions::{LockLost, SessionInfo};
-pub use lock::table::{Hold, LockInfo, WaitInfo};
+pub use lock::table::Hold;
 pub use lock::{AskId, Grant, Guard, LockError, Mode, SessionKey};
-pub use options::{BATCH_BYTES_MAX, Durability, KEY_LEN_MAX, Options, VALUE_LEN_MAX};
+pub use options::{
+    BATCH_BYTES_MAX, Durability, KEY_LEN_MAX, MEMTABLE_BYTES_MIN, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    VALUE_LEN_MAX,
+};
 pub use pending::Pending;
 pub use report::{OpenReport, ShardStats, Stats};
-pub use shard::{Counters, Released, Tx, Wait};
+pub use shard::{Counters, NameFilter, Released, StageTimes, Stages, Tx, Wait};
 pub use txn::stats::TxStats;
 pub use txn::{TxError, TxNumber};
 pub use value::{Condition, Entry, Value, ValueRef, WriteBatch, WriteOp};
+pub use watch::{Change, Watch, WatchEvent, WatchKeys, WatchOptions, What};

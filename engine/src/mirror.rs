@@ -104,16 +104,17 @@ fn read_both(file: &Arc<dyn File>, path: &Path) -> Result<MirrorState> {
 
 /// One copy; reads the header's block first, so that an opening does not read megabytes.
 fn read_copy(file: &Arc<dyn File>, path: &Path, at: u64) -> Result<CopyAt> {
-    let mut bytes = vec![0; 64 << 10];
-    let n = file.read_blocking(at, &mut bytes).map_err(|e| Error::io_at("read", path, at, e))?;
-    bytes.truncate(n);
-    match decode(&bytes) {
-        CopyAt::Unreadable => {
-            bytes.resize(COPY_LEN, 0);
-            let n = file.read_blocking(at, &mut bytes).map_err(|e| Error::io_at("read", path, at, e))?;
-            bytes.truncate(n);
-            Ok(decode(&bytes))
-        }
+    match decode(&read_up_to(file, path, at, 64 << 10)?) {
+        CopyAt::Unreadable => Ok(decode(&read_up_to(file, path, at, COPY_LEN)?)),
         other => Ok(other),
     }
+}
+
+/// So many bytes, or what the file has. A read that stops short is an error, not a damaged record.
+fn read_up_to(file: &Arc<dyn File>, path: &Path, at: u64, len: usize) -> Result<Vec<u8>> {
+    let problem = |e| Error::io_at("read", path, at, e);
+    let there = file.size().map_err(problem)?.saturating_sub(at);
+    let mut bytes = vec![0; usize::try_from(there).map_or(len, |there| there.min(len))];
+    file.read_all_blocking(at, &mut bytes).map_err(problem)?;
+    Ok(bytes)
 }

@@ -10,6 +10,11 @@ pub const VALUE_LEN_MAX: usize = 64 << 20;
 /// Bytes of keys and values in one atomic batch.
 pub const BATCH_BYTES_MAX: usize = 128 << 20;
 pub const SHARDS_MAX: u16 = 1024;
+/// A segment's header and one block of records. So small ones are for tests, to have a segment end at every other write.
+pub const SEGMENT_BYTES_MIN: u64 = 8 << 10;
+pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
+/// A few records, for tests as well.
+pub const MEMTABLE_BYTES_MIN: u64 = 4 << 10;
 
 /// When a write is answered. At every level a killed process loses nothing that was answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +52,8 @@ pub struct Options {
     pub memtable_bytes: u64,
     /// Bytes of a full-grown log segment; the first ones are smaller.
     pub segment_bytes: u64,
+    /// Bytes of each shard's log that are kept beyond what recovery needs, for watches from further back.
+    pub history_bytes: u64,
     /// Requests that may wait in one shard's inbox.
     pub inbox_len: u32,
     /// Pin each shard's thread to its processor.
@@ -62,6 +69,7 @@ impl Default for Options {
             error_if_exists: false,
             memtable_bytes: 64 << 20,
             segment_bytes: 64 << 20,
+            history_bytes: 0,
             inbox_len: 8192,
             pin_threads: true,
         }
@@ -80,11 +88,13 @@ impl Options {
         {
             return Err(Error::invalid("a durability interval is 1 ms to 1 hour"));
         }
-        if self.memtable_bytes < 64 << 10 {
-            return Err(Error::invalid(format!("memtable_bytes = {}: give at least 65536", self.memtable_bytes)));
+        if self.memtable_bytes < MEMTABLE_BYTES_MIN {
+            let given = self.memtable_bytes;
+            return Err(Error::invalid(format!("memtable_bytes = {given}: give at least {MEMTABLE_BYTES_MIN}")));
         }
-        if !(64 << 10..=4 << 30).contains(&self.segment_bytes) {
-            return Err(Error::invalid(format!("segment_bytes = {}: give 65536 to 4 GiB", self.segment_bytes)));
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes) {
+            let given = self.segment_bytes;
+            return Err(Error::invalid(format!("segment_bytes = {given}: give {SEGMENT_BYTES_MIN} to 4 GiB")));
         }
         if self.inbox_len < 2 {
             return Err(Error::invalid("inbox_len is at least 2"));

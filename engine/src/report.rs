@@ -5,7 +5,8 @@ use std::fmt;
 use crate::ids::{CommitTs, ShardId};
 use crate::reshard::Resharded;
 use crate::shard::recover::ShardReport;
-use crate::shard::{Counters, ShardHandle};
+use crate::shard::waits::Waits;
+use crate::shard::{Counters, ShardHandle, Stages};
 use crate::txn::stats::TxStats;
 
 /// The account of one opening.
@@ -95,6 +96,10 @@ pub struct ShardStats {
     pub locks: u64,
     /// Who waits in line for them.
     pub lock_waiters: u64,
+    /// How long those waited who wait no more.
+    pub lock_waits: Waits,
+    /// Times of writes, by stage.
+    pub stages: Stages,
 }
 
 impl ShardStats {
@@ -122,12 +127,28 @@ impl ShardStats {
                 runs: tables.runs().len() as u64,
                 locks: core.locks().names() as u64,
                 lock_waiters: core.locks().waiting() as u64,
+                lock_waits: *core.locks().waits(),
+                stages: core.stages.clone(),
             }
         })
     }
 }
 
 impl Stats {
+    /// How long those waited for locks who wait no more.
+    pub fn lock_waits(&self) -> Waits {
+        let mut all = Waits::default();
+        self.shards.iter().for_each(|shard| all.add(&shard.lock_waits));
+        all
+    }
+
+    /// Times of writes of all shards, by stage.
+    pub fn stages(&self) -> Stages {
+        let mut all = Stages::default();
+        self.shards.iter().for_each(|shard| all.add(&shard.stages));
+        all
+    }
+
     pub fn sum(&self, of: impl Fn(&ShardStats) -> u64) -> u64 {
         self.shards.iter().map(of).sum()
     }

@@ -88,6 +88,7 @@ pub(crate) async fn run(
     root.change(|record| {
         record.shards = to;
         record.ring_version = ring_version;
+        record.history_after = newest;
     })?;
     if to < from {
         leave(started.split_off(usize::from(to))).await;

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -25,6 +26,8 @@ const RESERVE: u64 = 1 << 40;
 pub struct Root {
     kept: Mutex<(MirrorFile, Superblock)>,
     boot: u64,
+    /// The longest unsynced lease promised durably in this boot; read without the lock.
+    promised_ms: AtomicU64,
     clock: Arc<dyn Clock>,
     /// Until then a lock may be held of which nothing is on disk: the machine was stopped since it was granted.
     closed_until_ms: u64,
@@ -37,7 +40,7 @@ impl Root {
         let (boot, clock) = (host.boot(), host.clock());
         let lost_ms = if record.boot == boot { 0 } else { record.unsynced_lease_ms };
         let closed_until_ms = clock.monotonic_ms() + lost_ms;
-        Ok(Root { kept: Mutex::new((mirror, record)), boot, clock, closed_until_ms })
+        Ok(Root { kept: Mutex::new((mirror, record)), boot, promised_ms: AtomicU64::new(0), clock, closed_until_ms })
     }
 
     pub fn record(&self) -> Superblock {
@@ -77,17 +80,24 @@ impl Root {
 
     /// A lock will be held for up to `lease_ms` without being on disk.
     pub fn promise_unsynced(&self, lease_ms: u64) -> Result<()> {
+        if lease_ms <= self.promised_ms.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let record = self.record();
         // While a boot before this one is waited for, it stays on record.
         let boot = if self.is_waiting() { record.boot } else { self.boot };
-        if lease_ms <= record.unsynced_lease_ms && boot == record.boot {
-            return Ok(());
+        let record = if lease_ms <= record.unsynced_lease_ms && boot == record.boot {
+            record
+        } else {
+            self.change(|record| {
+                record.boot = boot;
+                record.unsynced_lease_ms = record.unsynced_lease_ms.max(lease_ms.next_power_of_two());
+            })?
+        };
+        if record.boot == self.boot {
+            self.promised_ms.fetch_max(record.unsynced_lease_ms, Ordering::AcqRel);
         }
-        self.change(|record| {
-            record.boot = boot;
-            record.unsynced_lease_ms = record.unsynced_lease_ms.max(lease_ms.next_power_of_two());
-        })
-        .map(drop)
+        Ok(())
     }
 
     pub fn closed_until_ms(&self) -> u64 {
@@ -170,6 +180,7 @@ fn create_root(host: &Arc<dyn Host>, options: &Options) -> Result<(MirrorFile, S
         reserved_commits: CommitTs::ZERO,
         unsynced_lease_ms: 0,
         boot: host.boot(),
+        history_after: CommitTs::ZERO,
     };
     let mark = Path::new(CREATING_FILE);
     let io = |op, path: &Path, e| Error::io(op, fs.root().join(path), e);

@@ -12,24 +12,39 @@ use crate::engine::Local;
 use crate::error::{Error, Result};
 use crate::lock::deadlock::{Detector, Victim};
 
-/// How often waits are looked at, while there are any.
+/// How often waits are looked at, while there are any; a circle is broken by the second look that sees it, within a second.
 const LOOK: Duration = Duration::from_millis(200);
+/// Not as often if looking takes long: a tenth of the time is enough for it, as long as two looks fit into a second.
+const LOOK_MAX: Duration = Duration::from_millis(400);
 
 pub async fn watch(local: Local) {
     let Local { client, executor, .. } = local;
     let mut detector = Detector::default();
+    // When to look at the waits again, while there are any.
+    let mut next_look_ms = None;
     loop {
         let unfinished = end_sessions(&client).await;
-        let waiting = match look_for_circles(&client, &mut detector).await {
-            Ok(waiting) => waiting,
-            Err(_) => return,
-        };
-        let due_ms = client.next_session_due_ms().map(|at_ms| at_ms.saturating_sub(client.now_ms()));
-        let pause = (waiting || unfinished).then_some(LOOK);
-        let sleep = due_ms.map(Duration::from_millis).into_iter().chain(pause).min();
+        let mut now_ms = client.now_ms();
+        if next_look_ms.is_some_and(|at| at <= now_ms) {
+            if look_for_circles(&client, &mut detector).await.is_err() {
+                return;
+            }
+            let looked = Duration::from_millis(client.now_ms() - now_ms);
+            now_ms = client.now_ms();
+            next_look_ms = Some(now_ms + (looked * 9).clamp(LOOK, LOOK_MAX).as_millis() as u64);
+        }
+        // Who begins to wait when nobody did stirs; a wait that is over by the first look costs none.
+        if !client.watch_waits(true) && !client.watch_waits(false) {
+            next_look_ms = None;
+            detector.see_nothing();
+        } else {
+            next_look_ms.get_or_insert(now_ms + LOOK.as_millis() as u64);
+        }
+        let retry_ms = unfinished.then_some(now_ms + LOOK.as_millis() as u64);
+        let due_ms = [client.next_session_due_ms(), next_look_ms, retry_ms].into_iter().flatten().min();
         let slept = async {
-            match sleep {
-                Some(time) => executor.sleep(time).await,
+            match due_ms {
+                Some(at_ms) => executor.sleep(Duration::from_millis(at_ms.saturating_sub(now_ms))).await,
                 None => pending().await,
             }
         };
@@ -51,13 +66,18 @@ async fn end_sessions(client: &Client) -> bool {
     failed
 }
 
-/// Whether anybody waits.
-async fn look_for_circles(client: &Client, detector: &mut Detector) -> Result<bool> {
-    let edges = client.edges().await?;
-    for Victim { wait, cycle } in detector.look(&edges) {
-        let name = String::from_utf8_lossy(&wait.name).into_owned();
-        tracing::info!(lock = %name, sessions = ?cycle, "a circle of waiting sessions is broken");
-        client.give_way(wait, cycle).await?;
+async fn look_for_circles(client: &Client, detector: &mut Detector) -> Result<()> {
+    let entangled = client.entangled().await?;
+    if entangled.is_empty() {
+        detector.see_nothing();
+        return Ok(());
     }
-    Ok(!edges.is_empty())
+    let blocked = client.blocked(entangled).await?;
+    for Victim { wait, cycle } in detector.look(&blocked) {
+        if let Some(name) = client.give_way(wait, cycle.clone()).await? {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            tracing::info!(lock = %name, sessions = ?cycle, "a circle of waiting sessions is broken");
+        }
+    }
+    Ok(())
 }

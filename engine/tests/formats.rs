@@ -115,14 +115,23 @@ proptest! {
     #[test]
     fn superblock(
         db_id: u64,
-        numbers in prop::array::uniform5(any::<u64>()),
+        numbers in prop::array::uniform6(any::<u64>()),
         vnodes in 1..=u16::MAX,
         shards in 1..=u16::MAX,
     ) {
-        let [life, ring_version, reserved, unsynced_lease_ms, boot] = numbers;
-        let (life, reserved_commits) = (Life(life), CommitTs(reserved));
-        let superblock =
-            Superblock { db_id, life, ring_version, vnodes, shards, reserved_commits, unsynced_lease_ms, boot };
+        let [life, ring_version, reserved, unsynced_lease_ms, boot, history] = numbers;
+        let (life, reserved_commits, history_after) = (Life(life), CommitTs(reserved), CommitTs(history));
+        let superblock = Superblock {
+            db_id,
+            life,
+            ring_version,
+            vnodes,
+            shards,
+            reserved_commits,
+            unsynced_lease_ms,
+            boot,
+            history_after,
+        };
         prop_assert_eq!(Superblock::decode(&superblock.encode()), Ok(superblock));
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corering_engine::runtime::sim::harness::{Life, Plan, Summary, enumerate, run_seeds, seeds_asked};
-use corering_engine::runtime::sim::{Rng, SimConfig};
+use corering_engine::runtime::sim::{JoinHandle, Rng, SimConfig};
 use corering_engine::runtime::{Clock, Host, LocalFuture};
 use corering_engine::{
     Acquire, Durability, Engine, Error, Expiry, Guard, Keyspace, Kind, LockError, LockHandle, Mode, NewSession,
@@ -239,6 +239,18 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.try_into().map_or(u64::MAX, u64::from_le_bytes)
 }
 
+/// Notes the time as long as the world goes on.
+fn ticker(life: &Rc<Life<Model>>, world: &Rc<World>) -> JoinHandle<Result<(), String>> {
+    let (ticking, executor) = (Rc::clone(world), Rc::clone(&life.executor));
+    life.sim.spawn("ticker", async move {
+        while !ticking.over.get() {
+            ticking.note();
+            executor.sleep(TICK).await;
+        }
+        Ok::<(), String>(())
+    })
+}
+
 async fn work(
     life: &Rc<Life<Model>>,
     world: &Rc<World>,
@@ -246,14 +258,7 @@ async fn work(
     rounds: u64,
     seed: u64,
 ) -> Result<(), String> {
-    let (ticking, executor) = (Rc::clone(world), Rc::clone(&life.executor));
-    let ticker = life.sim.spawn("ticker", async move {
-        while !ticking.over.get() {
-            ticking.note();
-            executor.sleep(TICK).await;
-        }
-        Ok::<(), String>(())
-    });
+    let ticker = ticker(life, world);
     let clients: Vec<_> = (0..3)
         .map(|n| {
             let task = client(engine.clone(), Rc::clone(life), Rc::clone(world), rounds, seed * 3 + n);
@@ -296,6 +301,102 @@ async fn check(life: Life<Model>, seed: u64) -> Result<(), String> {
     let closed = engine.close_async().await.map_err(text);
     outcome.and(closed)?;
     support::check_closed(&life.host).await
+}
+
+/// Take a lock and write under it, as one step of [`script`].
+async fn take(
+    engine: &Engine,
+    world: &World,
+    ask: Acquire,
+    name: usize,
+) -> Result<Option<corering_engine::FencingToken>, String> {
+    let (asked_ns, before) = (world.now(), world.last_token(name));
+    let grant = match engine.client().acquire(NAMES[name], ask).await {
+        Ok(grant) => grant,
+        Err(Error::Lock(LockError::Held | LockError::TimedOut | LockError::NoSession { .. })) => return Ok(None),
+        Err(error) => return Err(text(error)),
+    };
+    let lease_ns = ask.lease.unwrap_or(SCRIPT_TTL).as_nanos() as u64;
+    let belief = Belief { token: grant.token.0, shared: false, lease_ns, until_ns: asked_ns + lease_ns };
+    world.granted(name, belief, before)?;
+    guarded_write(engine, world, name, grant.token.0).await?;
+    Ok(Some(grant.token))
+}
+
+const SCRIPT_TTL: Duration = Duration::from_secs(5);
+
+/// A grant and its release, a grant that runs out while another waits, the end of a session that holds: each at both levels, alone,
+/// so that all their steps can be died at.
+async fn script(life: Life<Model>) -> Result<(), String> {
+    let life = Rc::new(life);
+    let world = Rc::new(World::begin(&life));
+    let engine = open(&life.host).await?;
+    let ticker = ticker(&life, &world);
+    let outcome = steps(&engine, &world).await;
+    world.over.set(true);
+    let closed = engine.close_async().await.map_err(text);
+    outcome.and(ticker.await).and(closed)
+}
+
+async fn steps(engine: &Engine, world: &World) -> Result<(), String> {
+    let client = engine.client();
+    let new = || client.create_session(NewSession { ttl: SCRIPT_TTL, label: Vec::new() });
+    let (a, b) = (new().await.map_err(text)?, new().await.map_err(text)?);
+    for level in [Durability::Sync, Durability::None] {
+        let ask =
+            |session, lease, wait| Acquire { session, mode: Mode::Exclusive, wait, lease, durability: Some(level) };
+        if let Some(token) = take(engine, world, ask(a, None, Wait::No), 0).await? {
+            world.let_go(0, token.0);
+            client
+                .release(LockHandle { name: NAMES[0], session: a, token: Some(token) }, Some(level))
+                .await
+                .map_err(text)?;
+        }
+        let stale = take(engine, world, ask(a, Some(Duration::from_millis(50)), Wait::No), 1).await?;
+        let next = take(engine, world, ask(b, None, Wait::Ms(3000)), 1).await?;
+        if let (Some(stale), Some(next)) = (stale, next) {
+            guarded_write(engine, world, 1, stale.0).await?;
+            world.let_go(1, next.0);
+            client
+                .release(LockHandle { name: NAMES[1], session: b, token: Some(next) }, Some(level))
+                .await
+                .map_err(text)?;
+        }
+    }
+    let held = take(
+        engine,
+        world,
+        Acquire { session: a, mode: Mode::Exclusive, wait: Wait::No, lease: None, durability: None },
+        0,
+    );
+    if let Some(token) = held.await? {
+        world.let_go(0, token.0);
+    }
+    end(engine, a).await
+}
+
+fn run_script(seed: u64) -> Result<(Summary, u64, u64), String> {
+    let mut plan = Plan::new("every_step_of_grant_release_and_expiry_is_died_at", seed);
+    plan.config = SimConfig { step_budget: 300_000, ..plan.config };
+    plan.damages = 2;
+    plan.recovery_deaths = 0;
+    let scenario = move |life: Life<Model>| -> LocalFuture<'static, _> { Box::pin(script(life)) };
+    let check = move |life: Life<Model>| -> LocalFuture<'static, _> { Box::pin(check(life, seed)) };
+    let summary = enumerate(&plan, Model::default(), scenario, check).map_err(|failure| failure.to_string())?;
+    Ok((summary, 0, 0))
+}
+
+#[test]
+fn every_step_of_grant_release_and_expiry_is_died_at() {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let (summaries, failures) = run_seeds(seeds_asked(0..1), threads, 1, run_script, |_, _| ());
+    if let Some(failure) = failures.first() {
+        panic!("{}", failure.message);
+    }
+    for (seed, (summary, ..)) in &summaries {
+        println!("seed {seed}: {summary}");
+        assert!(summary.points > 40 && summary.recoveries[0] > summary.points, "{summary}");
+    }
 }
 
 fn run(seed: u64) -> Result<(Summary, u64, u64), String> {

@@ -46,7 +46,7 @@ async fn open(host: &Arc<dyn Host>) -> Result<Engine, String> {
         shards: Some(SHARDS),
         segment_bytes: 64 << 10,
         memtable_bytes: 64 << 10,
-        inbox_len: 4,
+        inbox_len: 64,
         ..Options::default()
     };
     Engine::open_on(Arc::clone(host), options).await.map_err(text)
@@ -277,6 +277,7 @@ async fn check(life: Life<Model>, seed: u64) -> Result<(), String> {
                 return Err(format!("transaction {id} was heard to be {committed}, and is {fate:?}"));
             }
         }
+        life.model.borrow_mut().heard.clear();
         make_accounts(&life, &engine).await?;
         check_view(&client).await?;
         work(&life, &engine, 1, seed + 2_000_000).await

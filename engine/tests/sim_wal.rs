@@ -74,7 +74,8 @@ async fn open(life: &Life<Model>) -> Result<Open, String> {
     let (mut mirror, record) = MirrorFile::load(&fs, Path::new("log/root")).map_err(text)?;
     let mut root = record.as_deref().and_then(Root::load).ok_or("the root is empty")?;
     let id = LogIdentity { db_id: 7, shard: ShardId(0) };
-    let dir = SegmentDir { fs: Arc::clone(&fs), path: "log".into(), id, segment_bytes: SEGMENT_BYTES };
+    let dir =
+        SegmentDir { fs: Arc::clone(&fs), path: "log".into(), id, segment_bytes: SEGMENT_BYTES, history_bytes: 0 };
     let stage_path = Path::new("log/stage");
     let mut stage = Vec::new();
     if fs.exists(stage_path).map_err(text)? {

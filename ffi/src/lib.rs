@@ -39,6 +39,7 @@ mod transaction;
 mod transaction_keys;
 mod value;
 mod version;
+mod watch;
 mod write;
 
 pub(crate) use corering_engine as engine;
@@ -63,3 +64,4 @@ pub use transaction::*;
 pub use transaction_keys::*;
 pub use value::*;
 pub use version::*;
+pub use watch::*;

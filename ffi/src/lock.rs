@@ -362,7 +362,7 @@ pub unsafe extern "C" fn corering_lock_info(
         let count = count.required("count")?;
         let db = using::<Arc<Db>, _>(db)?;
         let name = name_of(c, name, name_len)?;
-        let Some(info) = db.client.lock_info(name).wait()? else { return Ok(CORERING_NOT_FOUND) };
+        let Some(info) = db.client.lock_info_of(name, capacity).wait()? else { return Ok(CORERING_NOT_FOUND) };
         let now_ms = db.client.clock().monotonic_ns() / 1_000_000;
         let holds = info.holds.iter().map(|hold| {
             let left_ms = if hold.until_ms == u64::MAX { u64::MAX } else { hold.until_ms.saturating_sub(now_ms) };
@@ -374,7 +374,7 @@ pub unsafe extern "C" fn corering_lock_info(
             .iter()
             .map(|wait| corering_lock_part { waited_ms: wait.waited_ms, ..part(wait.session.0, wait.mode) });
         holds.chain(waits).take(capacity).enumerate().for_each(|(place, part)| outs.set(place, part));
-        let all = info.holds.len() + info.waiting.len();
+        let all = info.holders + info.waiters;
         count.set(all);
         Ok(if all <= capacity { CORERING_OK } else { CORERING_BUFFER_TOO_SMALL })
     })

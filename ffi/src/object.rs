@@ -10,6 +10,7 @@ use crate::queue::Queue;
 use crate::registry::{self, Held, Retired};
 use crate::snapshot::Snap;
 use crate::transaction::Txn;
+use crate::watch::Watcher;
 
 /// What a handle stands for; the number is a part of the handle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,14 +22,14 @@ pub(crate) enum HandleKind {
     Iterator = 4,
     Queue = 5,
     Value = 6,
-    /// Not 7: a pointer of all ones is no handle.
+    Watch = 7,
     Tx = 0,
 }
 
 impl HandleKind {
     pub(crate) fn from_bits(bits: u64) -> Option<HandleKind> {
         use HandleKind::*;
-        [Db, Batch, Snapshot, Iterator, Queue, Value, Tx].into_iter().find(|kind| *kind as u64 == bits)
+        [Db, Batch, Snapshot, Iterator, Queue, Value, Watch, Tx].into_iter().find(|kind| *kind as u64 == bits)
     }
 
     pub(crate) fn noun(self) -> &'static str {
@@ -39,6 +40,7 @@ impl HandleKind {
             HandleKind::Iterator => "iterator",
             HandleKind::Queue => "queue",
             HandleKind::Value => "value",
+            HandleKind::Watch => "watch",
             HandleKind::Tx => "transaction",
         }
     }
@@ -51,6 +53,7 @@ pub(crate) enum Object {
     Snapshot(Arc<Snap>),
     Iterator(Box<Mutex<Iter>>),
     Queue(Box<Queue>),
+    Watch(Box<Watcher>),
     /// Only owned here: C reads the bytes.
     Value(#[allow(dead_code)] Vec<u8>),
     Tx(Arc<Txn>),
@@ -65,6 +68,7 @@ impl Object {
             Object::Iterator(_) => HandleKind::Iterator,
             Object::Queue(_) => HandleKind::Queue,
             Object::Value(_) => HandleKind::Value,
+            Object::Watch(_) => HandleKind::Watch,
             Object::Tx(_) => HandleKind::Tx,
         }
     }
@@ -92,7 +96,8 @@ macro_rules! kinded {
 }
 
 kinded! {
-    Arc<Db> => Db, Mutex<Batch> => Batch, Arc<Snap> => Snapshot, Mutex<Iter> => Iterator, Queue => Queue, Arc<Txn> => Tx,
+    Arc<Db> => Db, Mutex<Batch> => Batch, Arc<Snap> => Snapshot, Mutex<Iter> => Iterator, Queue => Queue, Watcher => Watch,
+    Arc<Txn> => Tx,
 }
 
 /// An object that one call uses.

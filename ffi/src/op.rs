@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 
 use crate::db::Db;
-use crate::engine::{CommitTs, Condition, Error, Expiry, Keyspace, Kind, Tx, Value, ValueRef};
+use crate::engine::{CommitTs, Condition, Error, Expiry, Keyspace, Kind, SessionId, Tx, Value, ValueRef};
 use crate::failure::Failure;
 use crate::options;
 use crate::raw::{Caller, c_struct};
@@ -74,10 +74,12 @@ pub enum corering_op_kind {
     CORERING_OP_BATCH = 7,
     /// In results only: the lock of `corering_queue_acquire`.
     CORERING_OP_ACQUIRE = 8,
+    /// Only in results: a watch given to `corering_queue_watch` has something to be taken.
+    CORERING_OP_WATCH = 9,
     /// In results only: the transaction of `corering_queue_commit`.
-    CORERING_OP_COMMIT = 9,
+    CORERING_OP_COMMIT = 10,
     /// In results only: the key of `corering_queue_get_for_update`.
-    CORERING_OP_GET_FOR_UPDATE = 10,
+    CORERING_OP_GET_FOR_UPDATE = 11,
 }
 use corering_op_kind::*;
 
@@ -240,16 +242,16 @@ impl Op {
     }
 
     /// Does it on its shard. What goes wrong is its own answer, so that its neighbours are not undone.
-    pub(crate) fn run(&self, tx: &mut Tx<'_>) -> Answer {
-        self.try_run(tx).unwrap_or_else(|error| Answer::Failed(error.into()))
+    pub(crate) fn run(&self, tx: &mut Tx<'_>, owner: Option<SessionId>) -> Answer {
+        self.try_run(tx, owner).unwrap_or_else(|error| Answer::Failed(error.into()))
     }
 
-    fn try_run(&self, tx: &mut Tx<'_>) -> Result<Answer, Error> {
+    fn try_run(&self, tx: &mut Tx<'_>, owner: Option<SessionId>) -> Result<Answer, Error> {
         let (keyspace, key) = (self.keyspace, self.key.as_slice());
         match &self.action {
             Action::Get => Ok(Answer::Value(tx.get(keyspace, key)?.map(ValueRef::to_value))),
             Action::Put { value, expiry } => {
-                tx.put(keyspace, key, value, Kind::BYTES, *expiry)?;
+                tx.put_as(keyspace, key, value, Kind::BYTES, *expiry, owner)?;
                 Ok(Answer::Put)
             }
             Action::Delete => {
@@ -263,7 +265,7 @@ impl Op {
                 if let Err(version) = check(condition, tx.get(keyspace, key)?) {
                     return Ok(Answer::Refused { version });
                 }
-                tx.put(keyspace, key, value, Kind::BYTES, *expiry)?;
+                tx.put_as(keyspace, key, value, Kind::BYTES, *expiry, owner)?;
                 Ok(Answer::Put)
             }
             Action::Incr { by, expiry } => {
@@ -272,7 +274,11 @@ impl Op {
                     None => (0, *expiry),
                 };
                 let new = old.checked_add(*by).ok_or(Error::Overflow)?;
-                tx.put(keyspace, key, new.to_string().as_bytes(), Kind::BYTES, expiry)?;
+                let value = new.to_string();
+                match owner {
+                    None => tx.update(keyspace, key, value.as_bytes(), Kind::BYTES, expiry)?,
+                    owner => tx.put_as(keyspace, key, value.as_bytes(), Kind::BYTES, expiry, owner)?,
+                }
                 Ok(Answer::Number(new))
             }
             Action::Sync => Err(Error::invalid("CORERING_OP_SYNC belongs into a queue; call corering_sync")),

@@ -12,6 +12,7 @@ use crate::guard::guarded;
 use crate::lock::{self, corering_guard};
 use crate::object;
 use crate::raw::{Caller, c_struct};
+use crate::session::{self, corering_session};
 use crate::snapshot::{Snap, corering_snapshot};
 use crate::status::corering_status::{self, *};
 use crate::write::Write;
@@ -83,6 +84,8 @@ pub struct corering_options {
     pub inbox_len: u32,
     /// Zero.
     pub reserved: u32,
+    /// Bytes of each shard's log that are kept beyond what recovery needs, for watches from further back.
+    pub history_bytes: u64,
 }
 
 /// How a write is done.
@@ -108,6 +111,8 @@ pub struct corering_write_options {
     pub guards: *const corering_guard,
     /// At most 256.
     pub guards_len: usize,
+    /// Keys that are put are ephemeral: they go when this session ends. Null: they stay.
+    pub session: *const corering_session,
 }
 
 /// How a read is done.
@@ -142,6 +147,7 @@ impl corering_options {
             segment_bytes: engine.segment_bytes,
             inbox_len: engine.inbox_len,
             reserved: 0,
+            history_bytes: 0,
         }
     }
 
@@ -162,6 +168,7 @@ impl corering_options {
             error_if_exists: has(CORERING_OPEN_MUST_NOT_EXIST),
             memtable_bytes: or_default(self.memtable_bytes, default.memtable_bytes),
             segment_bytes: or_default(self.segment_bytes, default.segment_bytes),
+            history_bytes: self.history_bytes,
             inbox_len: or_default(self.inbox_len.into(), default.inbox_len.into()) as u32,
             pin_threads: !has(CORERING_OPEN_NO_PINNING),
         })
@@ -179,6 +186,7 @@ impl corering_write_options {
         ttl_ms: 0,
         guards: std::ptr::null(),
         guards_len: 0,
+        session: std::ptr::null(),
     };
 }
 
@@ -202,7 +210,8 @@ pub(crate) fn write(caller: &Caller, given: *const corering_write_options, db: &
     let durability = durability(options.durability, options.interval_ms)?;
     let expiry = expiry(options.expires_at_ms, options.ttl_ms, db)?;
     let guards = lock::guards(caller, options.guards, options.guards_len)?;
-    Ok(Write { keyspace: keyspace(options.keyspace)?, options: WriteOptions { durability, expiry }, guards })
+    let session = if options.session.is_null() { None } else { Some(session::given(caller, options.session)?) };
+    Ok(Write { keyspace: keyspace(options.keyspace)?, options: WriteOptions { durability, expiry, session }, guards })
 }
 
 /// What a read is about.

@@ -112,7 +112,43 @@ impl Shared {
     }
 }
 
+/// A place for one completion, which comes in any case.
+pub(crate) struct Slot {
+    shared: Arc<Shared>,
+    user_data: u64,
+    kind: u32,
+    answered: bool,
+}
+
+impl Slot {
+    pub(crate) fn complete(mut self, answer: Answer) {
+        self.give(answer);
+    }
+
+    fn give(&mut self, answer: Answer) {
+        self.answered = true;
+        self.shared.complete(Done { user_data: self.user_data, kind: self.kind, answer });
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.give(Answer::Failed(Error::Closed.into()));
+        }
+    }
+}
+
 impl Queue {
+    /// Takes a place for one completion.
+    pub(crate) fn slot(&self, user_data: u64, kind: u32) -> Result<Slot, Failure> {
+        self.db.check_open()?;
+        if !self.shared.reserve() {
+            return Err(self.full());
+        }
+        Ok(Slot { shared: Arc::clone(&self.shared), user_data, kind, answered: false })
+    }
+
     /// Sends one operation off; its slot is reserved.
     fn start(&self, user_data: u64, kind: u32, op: Op, write: &Write) {
         let options = &write.options;

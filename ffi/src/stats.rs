@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use crate::db::{Db, corering_db};
-use crate::engine::{ShardStats, Stats, TxStats};
+use crate::engine::shard::stages::Stage;
+use crate::engine::{ShardStats, StageTimes, Stages, Stats, TxStats};
 use crate::failure::Failure;
 use crate::guard::guarded;
 use crate::object::using;
@@ -51,6 +52,16 @@ pub struct corering_stats {
     pub waiting: u64,
     /// Snapshots in use, in the whole database.
     pub snapshots: u64,
+    /// How long writes waited in an inbox for their shard's core; only those that their caller could not execute.
+    pub hopped: corering_latency,
+    /// How long they took to execute, into the log's batch and into memory; a sample of them.
+    pub appended: corering_latency,
+    /// How long those that wait for the disk waited for their flush to begin; a sample of them.
+    pub queued: corering_latency,
+    /// How long flushes took.
+    pub durable: corering_latency,
+    /// How long those that wait for the disk took from their execution to their answer; a sample of them.
+    pub applied: corering_latency,
     /// Transactions of the whole database: begun, committed, and rolled back by the program.
     pub tx_begun: u64,
     pub tx_committed: u64,
@@ -69,11 +80,34 @@ pub struct corering_stats {
     pub tx_oldest_ms: u64,
 }
 
+/// How long something took, in nanoseconds.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct corering_latency {
+    /// How often it was measured; if never, the others are zero.
+    pub count: u64,
+    pub p50_ns: u64,
+    pub p99_ns: u64,
+    pub p999_ns: u64,
+    pub max_ns: u64,
+}
+
+impl From<StageTimes> for corering_latency {
+    fn from(times: StageTimes) -> corering_latency {
+        let StageTimes { count, p50_ns, p99_ns, p999_ns, max_ns } = times;
+        corering_latency { count, p50_ns, p99_ns, p999_ns, max_ns }
+    }
+}
+
 c_struct!(growing corering_stats, first_len 144);
 
 impl corering_stats {
     fn of(shards: &[ShardStats], snapshots: u64, tx: TxStats) -> corering_stats {
         let sum = |of: fn(&ShardStats) -> u64| shards.iter().map(of).sum();
+        let mut stages = Stages::default();
+        shards.iter().for_each(|shard| stages.add(&shard.stages));
+        let latency = |stage| corering_latency::from(stages.times(stage));
         corering_stats {
             struct_size: size_of::<corering_stats>(),
             shards: shards.len() as u64,
@@ -93,6 +127,11 @@ impl corering_stats {
             table_bytes: sum(|s| s.table_bytes),
             waiting: sum(|s| s.waiting),
             snapshots,
+            hopped: latency(Stage::Hopped),
+            appended: latency(Stage::Appended),
+            queued: latency(Stage::Queued),
+            durable: latency(Stage::Durable),
+            applied: latency(Stage::Applied),
             tx_begun: tx.begun,
             tx_committed: tx.committed,
             tx_rolled_back: tx.rolled_back,

@@ -80,6 +80,10 @@ pub enum corering_status {
     CORERING_ERROR_DEADLOCK = -30,
     /// The semaphore is in use with another number of permits.
     CORERING_ERROR_OTHER_PERMITS = -31,
+    /// Changes so far back are not kept any more; `corering_watch_progress` tells from where there are all.
+    CORERING_ERROR_COMPACTED = -32,
+    /// The watch was cut off because it was not taken from; `corering_watch_progress` tells from where to go on.
+    CORERING_ERROR_LAGGED = -33,
     /// Others changed what the transaction read, or kept what it would write; nothing was done; run it again.
     CORERING_ERROR_CONFLICT = -40,
     /// The transaction was committed, rolled back or ended before.
@@ -98,7 +102,7 @@ use corering_status::*;
 
 impl corering_status {
     /// Every status, in the order of the header.
-    pub const ALL: [corering_status; 42] = [
+    pub const ALL: [corering_status; 44] = [
         CORERING_OK,
         CORERING_NOT_FOUND,
         CORERING_REFUSED,
@@ -135,6 +139,8 @@ impl corering_status {
         CORERING_ERROR_WRONG_SECRET,
         CORERING_ERROR_DEADLOCK,
         CORERING_ERROR_OTHER_PERMITS,
+        CORERING_ERROR_COMPACTED,
+        CORERING_ERROR_LAGGED,
         CORERING_ERROR_CONFLICT,
         CORERING_ERROR_TRANSACTION_ENDED,
         CORERING_ERROR_TRANSACTION_TOO_OLD,
@@ -191,6 +197,8 @@ impl corering_status {
             CORERING_ERROR_WRONG_SECRET => c"wrong_secret",
             CORERING_ERROR_DEADLOCK => c"deadlock",
             CORERING_ERROR_OTHER_PERMITS => c"other_permits",
+            CORERING_ERROR_COMPACTED => c"compacted",
+            CORERING_ERROR_LAGGED => c"lagged",
             CORERING_ERROR_CONFLICT => c"conflict",
             CORERING_ERROR_TRANSACTION_ENDED => c"transaction_ended",
             CORERING_ERROR_TRANSACTION_TOO_OLD => c"transaction_too_old",
@@ -233,6 +241,8 @@ impl From<&Error> for corering_status {
             Error::NoSpace { .. } => CORERING_ERROR_NO_SPACE,
             Error::Poisoned(_) => CORERING_ERROR_POISONED,
             Error::Closed => CORERING_ERROR_CLOSED,
+            Error::Compacted { .. } => CORERING_ERROR_COMPACTED,
+            Error::Lagged { .. } => CORERING_ERROR_LAGGED,
             Error::Locked { .. } => CORERING_ERROR_LOCKED,
             Error::Corrupt { .. } => CORERING_ERROR_CORRUPT,
             Error::Incompatible { .. } => CORERING_ERROR_INCOMPATIBLE,

@@ -43,7 +43,8 @@ impl Write {
 /// Executes operations of one shard in one step, under guards if there are some.
 pub(crate) fn start(db: &Db, ops: Vec<Op>, guards: Vec<Guard>, options: WriteOptions) -> Pending<Vec<Answer>> {
     let key = ops.first().map(|op| op.key.clone()).unwrap_or_default();
-    let all = move |tx: &mut Tx<'_>| Ok(ops.iter().map(|op| op.run(tx)).collect::<Vec<Answer>>());
+    let owner = options.owner();
+    let all = move |tx: &mut Tx<'_>| Ok(ops.iter().map(|op| op.run(tx, owner)).collect::<Vec<Answer>>());
     let committed = |answers: Vec<Answer>, commit| answers.into_iter().map(|answer| answer.committed(commit)).collect();
     if guards.is_empty() {
         return db.client.run_commit(&key, options, all, committed);

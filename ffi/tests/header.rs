@@ -8,7 +8,7 @@ use std::process::Command;
 use support::root;
 
 /// The files in the order in which a reader wants the header.
-const FILES: [&str; 18] = [
+const FILES: [&str; 19] = [
     "version",
     "status",
     "error",
@@ -27,6 +27,7 @@ const FILES: [&str; 18] = [
     "transaction",
     "transaction_keys",
     "stats",
+    "watch",
 ];
 
 fn generated() -> String {

@@ -1,12 +1,12 @@
-//! The programs of bindings/c and bindings/cpp, compiled and run against this build: every function, every misuse (plain and
-//! under AddressSanitizer), the examples. `matrix.rs` runs the matrix of all functions.
+//! The programs of bindings/c and bindings/cpp, compiled and run against this build: every function, every misuse (plain, under
+//! AddressSanitizer and valgrind), the examples. `matrix.rs` runs the matrix of all functions.
 
 mod support;
 
 use std::path::Path;
 use std::process::Command;
 
-use support::{address_sanitizer, compile, expect_success, workplace};
+use support::{address_sanitizer, compile, expect_success, valgrind, workplace};
 
 fn run(program: &Path, dir: &Path) {
     let output = Command::new(program).arg(dir).current_dir(dir).output().expect("the program can be started");
@@ -57,6 +57,15 @@ fn every_misuse_gets_a_status_under_address_sanitizer() {
     let dir = workplace("misuse-asan");
     let output = address_sanitizer("c/tests/misuse.c", dir.path()).output().expect("the program can be started");
     expect_success("misuse under AddressSanitizer", &output);
+}
+
+/// The library's code too, which AddressSanitizer leaves alone.
+#[test]
+fn every_misuse_gets_a_status_under_valgrind() {
+    let dir = workplace("misuse-valgrind");
+    let program = compile("c/tests/misuse.c", &[], dir.path());
+    let output = valgrind(&program, dir.path()).output().expect("valgrind is installed");
+    expect_success("misuse under valgrind", &output);
 }
 
 #[test]

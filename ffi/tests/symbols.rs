@@ -15,7 +15,7 @@ fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-const EXPORTED: [&str; 81] = [
+const EXPORTED: [&str; 89] = [
     "corering_abi_version",
     "corering_batch_clear",
     "corering_batch_commit",
@@ -30,12 +30,13 @@ const EXPORTED: [&str; 81] = [
     "corering_error_message",
     "corering_execute",
     "corering_get",
-    "corering_get_stats",
     "corering_get_into",
+    "corering_get_stats",
     "corering_incr",
     "corering_iterator_fill",
     "corering_iterator_free",
     "corering_iterator_next",
+    "corering_key_session",
     "corering_lock_acquire",
     "corering_lock_downgrade",
     "corering_lock_info",
@@ -48,6 +49,7 @@ const EXPORTED: [&str; 81] = [
     "corering_options_init",
     "corering_put",
     "corering_put_if",
+    "corering_put_sequential",
     "corering_queue_acquire",
     "corering_queue_commit",
     "corering_queue_fd",
@@ -57,6 +59,7 @@ const EXPORTED: [&str; 81] = [
     "corering_queue_reap",
     "corering_queue_submit",
     "corering_queue_submit_batch",
+    "corering_queue_watch",
     "corering_read_options_init",
     "corering_scan",
     "corering_scan_options_init",
@@ -96,6 +99,11 @@ const EXPORTED: [&str; 81] = [
     "corering_tx_scan",
     "corering_value_free",
     "corering_version",
+    "corering_watch_free",
+    "corering_watch_new",
+    "corering_watch_next",
+    "corering_watch_options_init",
+    "corering_watch_progress",
     "corering_write_options_init",
 ];
 
@@ -159,6 +167,8 @@ fn the_numbers_of_the_statuses_are_for_ever() {
         (-29, "wrong_secret"),
         (-30, "deadlock"),
         (-31, "other_permits"),
+        (-32, "compacted"),
+        (-33, "lagged"),
         (-40, "conflict"),
         (-41, "transaction_ended"),
         (-42, "transaction_too_old"),
@@ -179,6 +189,7 @@ fn the_numbers_of_the_statuses_are_for_ever() {
 
 #[test]
 fn the_other_numbers_are_for_ever() {
+    use corering_change_flags::*;
     use corering_condition_kind::*;
     use corering_durability::*;
     use corering_isolation::*;
@@ -187,6 +198,7 @@ fn the_other_numbers_are_for_ever() {
     use corering_open_flags::*;
     use corering_scan_flags::*;
     use corering_tx_flags::*;
+    use corering_watch_flags::*;
     let conditions =
         [CORERING_IF_ALWAYS, CORERING_IF_ABSENT, CORERING_IF_PRESENT, CORERING_IF_EQUAL, CORERING_IF_VERSION];
     assert_eq!(conditions.map(|kind| kind as u32), [0, 1, 2, 3, 4]);
@@ -202,10 +214,11 @@ fn the_other_numbers_are_for_ever() {
         CORERING_OP_SYNC,
         CORERING_OP_BATCH,
         CORERING_OP_ACQUIRE,
+        CORERING_OP_WATCH,
         CORERING_OP_COMMIT,
         CORERING_OP_GET_FOR_UPDATE,
     ];
-    assert_eq!(ops.map(|op| op as u32), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    assert_eq!(ops.map(|op| op as u32), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     assert_eq!([CORERING_ISOLATION_STRICT, CORERING_ISOLATION_SNAPSHOT].map(|level| level as u32), [0, 1]);
     assert_eq!([CORERING_TX_READ_ONLY, CORERING_TX_NO_FATE].map(|flag| flag as u32), [1, 2]);
     let modes = [CORERING_LOCK_EXCLUSIVE, CORERING_LOCK_SHARED, CORERING_LOCK_SEMAPHORE];
@@ -214,6 +227,10 @@ fn the_other_numbers_are_for_ever() {
     assert_eq!(open.map(|flag| flag as u32), [1, 2, 4]);
     let scan = [CORERING_SCAN_REVERSE, CORERING_SCAN_LOWER_EXCLUSIVE, CORERING_SCAN_UPPER_INCLUSIVE];
     assert_eq!(scan.map(|flag| flag as u32), [1, 2, 4]);
+    let watch = [CORERING_WATCH_PREFIX, CORERING_WATCH_FROM];
+    assert_eq!(watch.map(|flag| flag as u32), [1, 2]);
+    let change = [CORERING_CHANGE_DELETED, CORERING_CHANGE_MORE];
+    assert_eq!(change.map(|flag| flag as u32), [1, 2]);
     assert_eq!((CORERING_KEY_LEN_MAX, CORERING_VALUE_LEN_MAX), (64 << 10, 64 << 20));
     assert_eq!((CORERING_LOCK_NAME_MAX, CORERING_SESSION_LABEL_MAX), (1024, 256));
     assert_eq!(CORERING_WAIT_FOREVER, u64::MAX);
@@ -253,8 +270,9 @@ fn structs_are_laid_out_for_ever() {
     assert_eq!(offset_of!(corering_lock_part, waited_ms), 48);
     assert!(size_of::<corering_stats>() >= 144);
     assert_eq!(offset_of!(corering_stats, snapshots), 136);
-    assert!(size_of::<corering_stats>() >= 232);
-    assert_eq!(offset_of!(corering_stats, tx_oldest_ms), 224);
+    assert_eq!(offset_of!(corering_stats, applied), 144 + 4 * 40);
+    assert!(size_of::<corering_stats>() >= 432);
+    assert_eq!(offset_of!(corering_stats, tx_oldest_ms), 424);
     assert!(size_of::<corering_tx_options>() >= 48);
     assert_eq!(offset_of!(corering_tx_options, again), 40);
     assert!(size_of::<corering_tx_usage>() >= 56);
@@ -262,6 +280,13 @@ fn structs_are_laid_out_for_ever() {
     assert_eq!(size_of::<corering_tx_id>(), 16);
     assert!(size_of::<corering_read_options>() >= 24);
     assert_eq!(offset_of!(corering_read_options, snapshot), 16);
+    assert!(size_of::<corering_write_options>() >= 64);
+    assert_eq!(offset_of!(corering_write_options, session), 56);
+    assert_eq!(offset_of!(corering_options, history_bytes), 48);
+    assert!(size_of::<corering_watch_options>() >= 48);
+    assert_eq!(offset_of!(corering_watch_options, limit_bytes), 40);
+    assert_eq!(size_of::<corering_change>(), 56);
+    assert_eq!(offset_of!(corering_change, flags), 52);
     assert!(size_of::<corering_scan_options>() >= 80);
     assert_eq!(offset_of!(corering_scan_options, snapshot), 72);
 }

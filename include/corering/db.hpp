@@ -26,6 +26,7 @@ public:
         raw.memtable_bytes = options.memtable_bytes;
         raw.segment_bytes = options.segment_bytes;
         raw.inbox_len = options.inbox_len;
+        raw.history_bytes = options.history_bytes;
         return made<db>(
             [&](corering_db **out) { return corering_open(CORERING_ABI_VERSION, path.c_str(), &raw, out); });
     }
@@ -91,6 +92,30 @@ public:
             return failure::last(code);
         }
         return version;
+    }
+    /// Stores under a new key: `prefix` and 20 digits, a number larger than those of all keys made so before. The key.
+    result<std::string> try_put_sequential(bytes prefix, bytes value, const write_options &options = {}) {
+        const auto raw = options.raw();
+        std::string key(prefix.size() + 20, '\0');
+        std::size_t len = 0;
+        const status code = corering_put_sequential(raw_.get(), prefix.data(), prefix.size(), value.data(), value.size(),
+                                                    &raw, &key[0], key.size(), &len, nullptr);
+        if (code < 0) {
+            return failure::last(code);
+        }
+        return key;
+    }
+    /// Every change of keys, in the order of commits.
+    result<watch> try_watch_keys(const watch_options &options = {}) const { return watch::try_open(raw_.get(), options); }
+    /// The session that a key goes with.
+    result<std::optional<std::uint64_t>> try_key_session(bytes key, const read_options &options = {}) const {
+        const auto raw = options.raw();
+        std::uint64_t id = 0;
+        const status code = corering_key_session(raw_.get(), key.data(), key.size(), &raw, &id);
+        if (code < 0) {
+            return failure::last(code);
+        }
+        return code == CORERING_NOT_FOUND ? std::optional<std::uint64_t>() : std::optional<std::uint64_t>(id);
     }
     /// Whether the key was there.
     result<bool> try_erase(bytes key, const write_options &options = {}) {
@@ -271,6 +296,13 @@ public:
         }
         std::uint64_t put(bytes key, bytes value, const write_options &options = {}) {
             return try_put(key, value, options).value();
+        }
+        std::string put_sequential(bytes prefix, bytes value, const write_options &options = {}) {
+            return try_put_sequential(prefix, value, options).value();
+        }
+        corering::watch watch_keys(const watch_options &options = {}) const { return try_watch_keys(options).value(); }
+        std::optional<std::uint64_t> key_session(bytes key, const read_options &options = {}) const {
+            return try_key_session(key, options).value();
         }
         bool erase(bytes key, const write_options &options = {}) { return try_erase(key, options).value(); }
         put_if_outcome put_if(bytes key, bytes value, const condition &condition, const write_options &options = {}) {

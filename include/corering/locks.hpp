@@ -311,6 +311,12 @@ private:
     std::unique_ptr<keeper> keeper_;
 };
 
+/// Options of a write whose keys go when the session ends.
+inline write_options ephemeral(const session &own, write_options options = {}) {
+    options.session = own.key();
+    return options;
+}
+
 } // namespace corering
 
 #endif /* CORERING_LOCKS_HPP */

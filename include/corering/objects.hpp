@@ -331,6 +331,8 @@ private:
 
 } // namespace corering
 
+#include "watch.hpp"
+
 #include "db.hpp"
 
 #endif /* CORERING_OBJECTS_HPP */

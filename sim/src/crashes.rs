@@ -297,7 +297,7 @@ async fn play(life: Life<Known>, steps: &'static [Step]) -> Result<(), String> {
 
 async fn check(life: Life<Known>) -> Result<(), String> {
     if let Some(kind) = life.died_of {
-        life.model.borrow_mut().model.died(kind);
+        life.model.borrow_mut().model.ended(Some(kind));
     }
     check_what_a_crash_left(&life.host).await?;
     let (engine, hands) = opened(&life).await?;

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod crashes;
+pub mod fence;
 pub mod rot;
 pub mod scenario;
 mod support;

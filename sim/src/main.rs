@@ -93,7 +93,7 @@ fn run(args: &ArgMatches) -> Result<(), String> {
         Some(names) => names.map(|name| named(name)).collect::<Result<_, _>>()?,
         None => scenario::all(),
     };
-    pins_hold()?;
+    let pinned = pins_hold();
     let began = Instant::now();
     let progress = Progress::new(seeds.end.saturating_sub(seeds.start), began);
     let (account, failures) =
@@ -105,7 +105,10 @@ fn run(args: &ArgMatches) -> Result<(), String> {
     for failure in &failures {
         println!("\n{}", failure.message);
     }
-    if failures.is_empty() { Ok(()) } else { Err(format!("\n{} seeds failed", failures.len())) }
+    if !failures.is_empty() {
+        return Err(format!("\n{} seeds failed", failures.len()));
+    }
+    pinned
 }
 
 fn replay(args: &ArgMatches) -> Result<(), String> {

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use corering_engine::check::check_on;
 use corering_engine::runtime::BLOCK;
 use corering_engine::runtime::sim::{Disk, Rng, Sim, SimConfig};
-use corering_engine::{Durability, Engine, Error, Expiry, Keyspace, Options, ScanRange, WriteOptions};
+use corering_engine::{Durability, Engine, Error, Keyspace, Options, ScanRange, WriteOptions};
 
 use crate::account::Account;
 use crate::support::text;
@@ -49,7 +49,7 @@ fn closed() -> Result<Closed, String> {
         let (client, mut right) = (engine.client(), BTreeMap::new());
         for round in 0..3u64 {
             for key in (round..KEYS).step_by(1 + round as usize) {
-                let options = WriteOptions { durability: Some(Durability::Sync), expiry: Expiry::NEVER };
+                let options = WriteOptions { durability: Some(Durability::Sync), ..WriteOptions::default() };
                 if (key + round) % 7 == 6 {
                     client.delete(KS, &name(key), options).await?;
                     right.remove(&name(key));

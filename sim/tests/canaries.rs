@@ -6,7 +6,7 @@ use corering_sim::scenario;
 
 /// The seeds that `make test` runs anyway, and through which scenarios. What flips bits is aimed at other mistakes.
 const SEEDS: std::ops::Range<u64> = 0..500;
-const SCENARIOS: [&str; 2] = ["swarm", "crashes"];
+const SCENARIOS: [&str; 3] = ["swarm", "crashes", "fence"];
 
 /// The first seed that fails with the mistake planted, and what it says.
 fn find(canary: Canary) -> Option<(u64, String)> {
@@ -50,4 +50,5 @@ found! {
     a_log_cut_one_record_early_is_found: CutOneRecordEarly,
     a_forgotten_expiry_is_found: ForgetExpiry,
     a_read_of_what_is_not_durable_is_found: ServeNotDurable,
+    a_guard_that_outlives_its_lease_is_found: GuardOutlivesLease,
 }

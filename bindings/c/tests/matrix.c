@@ -54,6 +54,8 @@ static void *make_handle(enum what what, struct call *call, corering_db *db)
     corering_snapshot *snapshot;
     corering_iterator *iterator;
     corering_queue *queue;
+    corering_watch *watch;
+    corering_watch_options watched;
     corering_tx *tx;
     if (db == NULL) {
         return NULL;
@@ -70,6 +72,13 @@ static void *make_handle(enum what what, struct call *call, corering_db *db)
     case ITERATOR:
         CHECK_OK(corering_scan(db, NULL, &iterator));
         return iterator;
+    case WATCH:
+        CHECK_OK(corering_watch_options_init(&watched, sizeof watched));
+        watched.flags = 0;
+        watched.key = "untouched";
+        watched.key_len = 9;
+        CHECK_OK(corering_watch_new(db, &watched, &watch));
+        return watch;
     case TX:
         CHECK_OK(corering_tx_begin(db, NULL, &tx));
         return tx;
@@ -90,6 +99,8 @@ static int32_t end_handle(enum what what, void *handle)
         return corering_snapshot_free(handle);
     case ITERATOR:
         return corering_iterator_free(handle);
+    case WATCH:
+        return corering_watch_free(handle);
     case TX:
         return corering_tx_free(handle);
     default:
@@ -111,6 +122,7 @@ static void *make_input(enum what what, struct call *call, corering_db *db)
     corering_session session;
     corering_session_options session_options;
     corering_lock_options lock;
+    corering_watch_options watch;
     corering_tx_options tx_options;
     corering_tx_usage usage;
     corering_tx_id id;
@@ -166,6 +178,9 @@ static void *make_input(enum what what, struct call *call, corering_db *db)
     case LOCK_OPTIONS:
         CHECK_OK(corering_lock_options_init(&lock, sizeof lock));
         return exactly(&lock, sizeof lock);
+    case WATCH_OPTIONS:
+        CHECK_OK(corering_watch_options_init(&watch, sizeof watch));
+        return exactly(&watch, sizeof watch);
     case TX_OPTIONS:
         CHECK_OK(corering_tx_options_init(&tx_options, sizeof tx_options));
         return exactly(&tx_options, sizeof tx_options);

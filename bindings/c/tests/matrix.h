@@ -9,14 +9,14 @@
 enum what {
     NOTHING,
     /* handles */
-    DB, BATCH, SNAPSHOT, ITERATOR, QUEUE, TX, LAST_HANDLE = TX,
+    DB, BATCH, SNAPSHOT, ITERATOR, QUEUE, WATCH, TX, LAST_HANDLE = TX,
     /* inputs */
     KEY, NUMBER_KEY, PATH, OPTIONS, WRITE_OPTIONS, READ_OPTIONS, SCAN_OPTIONS, KEYS, OPS, CONDITION,
-    SESSION, SESSION_OPTIONS, LOCK_NAME, LOCK_OPTIONS, TX_OPTIONS, TX_ID, TX_USAGE, GUARDS,
+    SESSION, SESSION_OPTIONS, LOCK_NAME, LOCK_OPTIONS, WATCH_OPTIONS, TX_OPTIONS, TX_ID, TX_USAGE, GUARDS,
     /* what a call reads and writes */
     STATS, OWNED_VALUE,
     /* outputs */
-    PLAIN, NEW_DB, NEW_BATCH, NEW_SNAPSHOT, NEW_ITERATOR, NEW_QUEUE, NEW_TX, NEW_VALUE, NEW_RESULT,
+    PLAIN, NEW_DB, NEW_BATCH, NEW_SNAPSHOT, NEW_ITERATOR, NEW_QUEUE, NEW_WATCH, NEW_TX, NEW_VALUE, NEW_RESULT,
 };
 
 struct pointer {
@@ -34,7 +34,7 @@ struct length {
     int32_t when_zero;
 };
 
-enum { POINTERS_MAX = 6, LENGTHS_MAX = 2, LOCK_NAME_LEN = 12 };
+enum { POINTERS_MAX = 7, LENGTHS_MAX = 3, LOCK_NAME_LEN = 12 };
 
 struct args {
     void *at[POINTERS_MAX];
@@ -138,6 +138,14 @@ CALL(lock_info)
 }
 CALL(queue_acquire) { return corering_queue_acquire(AT(0), AT(1), AT(2), LEN(0), AT(3), 7); }
 
+CALL(watch_options_init) { return corering_watch_options_init(AT(0), LEN(0)); }
+CALL(watch_new) { return corering_watch_new(AT(0), AT(1), AT(2)); }
+CALL(watch_next) { return corering_watch_next(AT(0), 0, AT(1)); }
+CALL(watch_progress) { return corering_watch_progress(AT(0), AT(1)); }
+CALL(watch_free) { return corering_watch_free(AT(0)); }
+CALL(queue_watch) { return corering_queue_watch(AT(0), AT(1), 7); }
+CALL(put_sequential) { return corering_put_sequential(AT(0), AT(1), LEN(0), AT(2), LEN(1), AT(3), AT(4), LEN(2), AT(5), AT(6)); }
+CALL(key_session) { return corering_key_session(AT(0), AT(1), LEN(0), AT(2), AT(3)); }
 CALL(tx_options_init) { return corering_tx_options_init(AT(0), LEN(0)); }
 CALL(tx_begin) { return corering_tx_begin(AT(0), AT(1), AT(2)); }
 CALL(tx_free) { return corering_tx_free(AT(0)); }
@@ -243,6 +251,15 @@ static const struct function functions[] = {
     F(lock_downgrade, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(session, SESSION, INVALID), IN(name, LOCK_NAME, INVALID), IN(options, LOCK_OPTIONS, OK), OUT(grant, PLAIN, corering_grant, OK)), LENGTHS({"name_len", LOCK_NAME_LEN, INVALID})),
     F(lock_info, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(name, LOCK_NAME, INVALID), ROOM(parts, PLAIN, sizeof(corering_lock_part), INVALID), OUT(count, PLAIN, size_t, INVALID)), LENGTHS({"name_len", LOCK_NAME_LEN, INVALID}, {"capacity", 1, SHORT})),
     F(queue_acquire, OK, CLOSED, POINTERS(HANDLE(queue, QUEUE), IN(session, SESSION, INVALID), IN(name, LOCK_NAME, INVALID), IN(options, LOCK_OPTIONS, OK)), LENGTHS({"name_len", LOCK_NAME_LEN, INVALID})),
+    F(watch_options_init, OK, OK, POINTERS(ROOM(options, PLAIN, sizeof(corering_watch_options), INVALID)), LENGTHS({"struct_size", sizeof(corering_watch_options), INVALID})),
+    F(watch_new, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(options, WATCH_OPTIONS, OK), OUT(watch, NEW_WATCH, void *, INVALID)), NONE),
+    /* It watches a key that nobody writes. */
+    F(watch_next, CORERING_END, CLOSED, POINTERS(HANDLE(watch, WATCH), OUT(change, PLAIN, corering_change, INVALID)), NONE),
+    F(watch_progress, OK, OK, POINTERS(HANDLE(watch, WATCH), OUT(version, PLAIN, uint64_t, INVALID)), NONE),
+    F_END(watch_free, watch, WATCH),
+    F(queue_watch, OK, CLOSED, POINTERS(HANDLE(queue, QUEUE), HANDLE(watch, WATCH)), NONE),
+    F(put_sequential, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(prefix, KEY, INVALID), IN(value, KEY, INVALID), IN(options, WRITE_OPTIONS, OK), ROOM(key, PLAIN, 21, INVALID), OUT(key_len, PLAIN, size_t, INVALID), OUT(version, PLAIN, uint64_t, OK)), LENGTHS({"prefix_len", 1, OK}, {"value_len", 1, OK}, {"capacity", 21, SHORT})),
+    F(key_session, CORERING_NOT_FOUND, CLOSED, POINTERS(HANDLE(db, DB), IN(key, KEY, INVALID), IN(options, READ_OPTIONS, CORERING_NOT_FOUND), OUT(session_id, PLAIN, uint64_t, INVALID)), LENGTHS({"key_len", 1, CORERING_NOT_FOUND})),
     F(tx_options_init, OK, OK, POINTERS(ROOM(options, PLAIN, sizeof(corering_tx_options), INVALID)), LENGTHS({"struct_size", sizeof(corering_tx_options), INVALID})),
     F(tx_begin, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(options, TX_OPTIONS, OK), OUT(tx, NEW_TX, void *, INVALID)), NONE),
     F_END(tx_free, tx, TX),

@@ -333,6 +333,111 @@ void recipes(corering::db &db) {
     waits.join();
 }
 
+void watches(corering::db &db) {
+    using std::chrono::milliseconds;
+    const milliseconds soon(20000);
+    corering::watch_options prefix;
+    prefix.prefix = "{w}";
+    auto watch = db.watch_keys(prefix);
+    CHECK(!watch.next(milliseconds(0)) && !watch.next(milliseconds(5)));
+    const auto first = db.put("{w}1", "one");
+    db.put("elsewhere", "x");
+    auto batch = db.new_batch();
+    batch.put("{w}2", "two");
+    batch.erase("{w}1");
+    const auto second = batch.commit();
+    auto event = watch.next(soon);
+    CHECK(event->version == first && event->changes.size() == 1 && *event->changes[0].value == "one");
+    event = watch.next(soon);
+    CHECK(event->version == second && event->changes.size() == 2);
+    CHECK(event->changes[0].key == "{w}1" && !event->changes[0].value && *event->changes[1].value == "two");
+    CHECK(watch.progress() >= second);
+
+    corering::watch_options since;
+    since.key = "{w}2";
+    since.since = first;
+    auto again = db.watch_keys(since);
+    for (const auto &one : again) {
+        CHECK(one.version == second);
+        break;
+    }
+    since.since = ~std::uint64_t{0} / 2;
+    CHECK(thrown([&] { db.watch_keys(since); }).code == CORERING_ERROR_INVALID_ARGUMENT);
+    std::thread waits([&] { CHECK(watch.try_next().error().code == CORERING_ERROR_CLOSED); });
+    std::this_thread::sleep_for(milliseconds(20));
+    (void)corering_watch_free(watch.raw());
+    waits.join();
+
+    corering::watch_options narrow;
+    narrow.limit_bytes = 1000;
+    auto slow = db.watch_keys(narrow);
+    for (int n = 0; n < 100; n++) {
+        db.put("{w}fill", std::string(200, 'x'));
+    }
+    auto outcome = slow.try_next(soon);
+    while (outcome) {
+        outcome = slow.try_next(soon);
+    }
+    CHECK(outcome.error().code == CORERING_ERROR_LAGGED && slow.progress() > 0);
+
+    auto session = db.new_session();
+    db.put("ephemeral", "x", corering::ephemeral(session));
+    CHECK(*db.key_session("ephemeral") == session.key().id && !db.key_session("{w}2"));
+    const auto one = db.put_sequential("s-", "x", corering::ephemeral(session));
+    const auto two = db.put_sequential("s-", "x");
+    CHECK(one < two && two.size() == 22 && db.get(one)->view() == "x");
+    session.end();
+    CHECK(!db.get("ephemeral") && !db.get(one) && db.get(two));
+}
+
+void members(corering::db &db) {
+    using std::chrono::milliseconds;
+    const milliseconds soon(20000);
+    auto a = db.new_session();
+    auto b = db.new_session();
+
+    corering::group group(db, "members");
+    auto seen = group.members();
+    CHECK(seen.entries().empty() && !seen.next(milliseconds(1)));
+    const auto first = group.join(a, "a");
+    CHECK(seen.next(soon) && seen.entries().at(first) == "a");
+    const auto second = group.join(b, "b");
+    CHECK(seen.next(soon) && seen.entries().rbegin()->first == second);
+
+    corering::registry registry(db);
+    auto places = registry.discover("web");
+    registry.add(a, "web", "1", "host:1");
+    CHECK(places.next(soon) && places.entries().at(registry.key("web", "1")) == "host:1");
+
+    corering::election of_a(db, a, "leading"), of_b(db, b, "leading");
+    auto leaders = of_a.observe();
+    of_a.resign(of_a.campaign("a"));
+    auto led = of_b.campaign("b");
+    CHECK(leaders.next(soon) && leaders.entries().begin()->second == "a");
+    CHECK(leaders.next(soon) && leaders.entries().empty());
+    CHECK(leaders.next(soon) && leaders.entries().begin()->second == "b" && *of_a.leader() == "b");
+
+    a.end();
+    CHECK(seen.next(soon) && seen.entries().size() == 1 && places.next(soon) && places.entries().empty());
+    CHECK(group.leave(second) && !group.leave(first) && !registry.withdraw("web", "1"));
+
+    std::vector<std::thread> threads;
+    for (int n = 0; n < 3; n++) {
+        threads.emplace_back([&db, soon] {
+            auto own = db.new_session();
+            corering::double_barrier barrier(db, own, "party", 3);
+            for (int turn = 0; turn < 5; turn++) {
+                CHECK(barrier.enter(soon) && barrier.leave(soon));
+            }
+        });
+    }
+    for (auto &thread : threads) {
+        thread.join();
+    }
+    auto own = db.new_session();
+    CHECK(!corering::double_barrier(db, own, "party", 2).enter(milliseconds(10)));
+}
+
 void transactions(corering::db &db) {
     {
         auto tx = db.begin();
@@ -459,6 +564,8 @@ int main(int argc, char **argv) {
     asynchronous_locks(db);
     recipes(db);
     transactions(db);
+    watches(db);
+    members(db);
     db.sync();
     db.checkpoint();
     CHECK(db.stats().struct_size == sizeof(corering_stats));

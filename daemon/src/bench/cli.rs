@@ -67,12 +67,30 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(u64).range(1..))
                 .conflicts_with("duration"),
         )
+        .arg(
+            flag("rate", "N", "Begin so many operations a second, whatever became of those before; latency counts from when each was due")
+                .value_parser(value_parser!(f64)),
+        )
+        .arg(
+            flag("disk", "DIR", "Measure the disk under this directory instead, and say which settings follow")
+                .value_parser(value_parser!(PathBuf))
+                .conflicts_with_all(["workloads", "socket", "dir", "ops", "rate"]),
+        )
         .arg(flag("seed", "N", "Begin of the random choices").value_parser(value_parser!(u64)).default_value("1"))
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print the results as JSON"))
 }
 
+/// For each figure of a disk, unless a duration is given for all.
+const DISK_FIGURE: Duration = Duration::from_secs(1);
+
 pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
-    super::run(&plan(matches)?)
+    match matches.get_one::<PathBuf>("disk") {
+        Some(dir) => {
+            let time = if matches.contains_id("duration") { duration(matches)? } else { DISK_FIGURE };
+            super::disk::run(dir, time, matches.get_flag("json"))
+        }
+        None => super::run(&plan(matches)?),
+    }
 }
 
 fn plan(matches: &ArgMatches) -> Result<Plan, Failure> {
@@ -96,6 +114,7 @@ fn plan(matches: &ArgMatches) -> Result<Plan, Failure> {
         batch_len: number("batch-size").unwrap_or(100),
         distribution: distribution(matches)?,
         limit: limit(matches)?,
+        rate: rate(matches)?,
         seed: matches.get_one("seed").copied().unwrap_or(1),
         json: matches.get_flag("json"),
     })
@@ -137,9 +156,23 @@ fn limit(matches: &ArgMatches) -> Result<Limit, Failure> {
     if let Some(operations) = matches.get_one::<u64>("ops") {
         return Ok(Limit::Operations(*operations));
     }
+    duration(matches).map(Limit::Time)
+}
+
+fn rate(matches: &ArgMatches) -> Result<Option<f64>, Failure> {
+    match matches.get_one::<f64>("rate").copied() {
+        None => Ok(None),
+        Some(rate) if rate.is_finite() && (0.001..=1e8).contains(&rate) => Ok(Some(rate)),
+        Some(rate) => {
+            Err(Failure::usage(format!("--rate {rate}: give operations a second, at most a hundred million")))
+        }
+    }
+}
+
+fn duration(matches: &ArgMatches) -> Result<Duration, Failure> {
     let seconds = matches.get_one::<f64>("duration").copied().unwrap_or(10.0);
     match Duration::try_from_secs_f64(seconds) {
-        Ok(time) if !time.is_zero() => Ok(Limit::Time(time)),
+        Ok(time) if !time.is_zero() => Ok(time),
         _ => Err(Failure::usage(format!("--duration {seconds}: give seconds, more than zero"))),
     }
 }
@@ -163,6 +196,7 @@ mod tests {
         assert_eq!(plan.workloads, [Workload::Scan, Workload::Incr]);
         assert_eq!((plan.threads, plan.limit), (8, Limit::Operations(5)));
         assert_eq!(plan.distribution, Distribution::Zipf { exponent: 1.2 });
+        assert_eq!((plan.rate, parse(&["--rate", "5000"]).unwrap().rate), (None, Some(5000.0)));
     }
 
     #[test]
@@ -176,6 +210,9 @@ mod tests {
             &["--durability", "maybe"],
             &["--ops", "1", "--duration", "1"],
             &["--socket", "x:1", "--dir", "d"],
+            &["--rate", "0"],
+            &["--rate", "-5"],
+            &["--disk", "d", "put"],
         ] {
             assert!(parse(args).is_err(), "{args:?}");
         }

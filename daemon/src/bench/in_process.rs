@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 use std::time::Instant;
 
-use corering_engine::{Client, Engine, Error, Expiry, Keyspace, Options, Pending, ScanRange, WriteBatch, WriteOptions};
+use corering_engine::{Client, Engine, Error, Keyspace, Options, Pending, ScanRange, WriteBatch, WriteOptions};
 use hdrhistogram::Histogram;
 
 use super::keys::{self, Keys, Values};
-use super::measure::{Measured, Run, histogram, record, run_threads};
+use super::measure::{Measured, Run, Worked, histogram, record, run_threads};
+use super::open_loop::{Outcomes, Pace};
 use super::plan::{Plan, Target, Workload};
 use crate::exit::{self, Failure};
 
@@ -37,7 +38,11 @@ pub fn run(plan: &Plan) -> Result<Vec<Measured>, Failure> {
         }
         let client = engine.client();
         results.push(run_threads(plan, workload, |thread, run| {
-            Worker::new(plan, &client, thread).work(workload, run).map_err(Failure::from)
+            let worker = Worker::new(plan, &client, thread);
+            match Pace::of(plan, thread) {
+                Some(pace) => worker.work_paced(workload, run, pace).map_err(Failure::from),
+                None => worker.work(workload, run).map(Worked::from).map_err(Failure::from),
+            }
         })?);
     }
     engine.close()?;
@@ -76,7 +81,7 @@ fn fill(plan: &Plan, client: &Client) -> Result<(), Failure> {
 }
 
 fn options() -> WriteOptions {
-    WriteOptions { durability: None, expiry: Expiry::NEVER }
+    WriteOptions::default()
 }
 
 /// A write under way, with its latency to be known.
@@ -133,6 +138,41 @@ impl<'a> Worker<'a> {
         Ok(self.latencies)
     }
 
+    /// Begin operations when they are due, and let the answers come when they come.
+    fn work_paced(mut self, workload: Workload, run: &Run, mut pace: Pace) -> Result<Worked, Error> {
+        let outcomes = Outcomes::default();
+        while run.claim_at_most(1) == 1 {
+            let due = pace.wait_for_next();
+            if outcomes.has_failed() {
+                break;
+            }
+            match workload {
+                Workload::Put => {
+                    let pending = self.client.put(KEYSPACE, self.keys.next(), self.values.next(), options());
+                    outcomes.expect(pending, due);
+                }
+                Workload::Incr => {
+                    let key = [b"n:", self.keys.next()].concat();
+                    outcomes.expect(self.client.incr(KEYSPACE, &key, 1, options()), due);
+                }
+                Workload::Batch => {
+                    let batch = self.batch();
+                    outcomes.expect(self.client.write_batch(batch, options()), due);
+                }
+                Workload::Get => {
+                    self.get()?;
+                    outcomes.done(due);
+                }
+                Workload::Scan => {
+                    self.scan()?;
+                    outcomes.done(due);
+                }
+            }
+            run.count(1);
+        }
+        outcomes.finish(pace)
+    }
+
     fn one(&mut self, workload: Workload) -> Result<(), Error> {
         let began = Instant::now();
         match workload {
@@ -152,9 +192,7 @@ impl<'a> Worker<'a> {
                 self.under(Under::Put(pending), began)
             }
             Workload::Get => {
-                let len =
-                    self.client.get_with(KEYSPACE, self.keys.next(), |found| found.map(|value| value.bytes.len()))?;
-                std::hint::black_box(len);
+                self.get()?;
                 record(&mut self.latencies, began);
                 Ok(())
             }
@@ -164,6 +202,12 @@ impl<'a> Worker<'a> {
                 Ok(())
             }
         }
+    }
+
+    fn get(&mut self) -> Result<(), Error> {
+        let len = self.client.get_with(KEYSPACE, self.keys.next(), |found| found.map(|value| value.bytes.len()))?;
+        std::hint::black_box(len);
+        Ok(())
     }
 
     /// Keys of one shard, for a batch is atomic on one.

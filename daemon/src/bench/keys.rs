@@ -85,6 +85,7 @@ mod tests {
             batch_len: 1,
             distribution,
             limit: Limit::Time(Duration::ZERO),
+            rate: None,
             seed: 1,
             json: false,
         }

@@ -22,6 +22,21 @@ pub struct Measured {
     pub took: Duration,
     /// Nanoseconds.
     pub latencies: Histogram<u64>,
+    /// Of a run with a rate: what was refused because a queue was full, and how late operations were begun.
+    pub paced: Option<Paced>,
+}
+
+/// What a generator with a rate of its own tells beside latencies.
+pub struct Paced {
+    pub refused: u64,
+    /// Nanoseconds between when an operation was due and when it was begun: the generator's own lateness, part of the latency.
+    pub late: Histogram<u64>,
+}
+
+impl Paced {
+    pub fn new() -> Paced {
+        Paced { refused: 0, late: histogram() }
+    }
 }
 
 pub fn histogram() -> Histogram<u64> {
@@ -30,6 +45,18 @@ pub fn histogram() -> Histogram<u64> {
 
 pub fn record(latencies: &mut Histogram<u64>, began: Instant) {
     latencies.saturating_record(began.elapsed().as_nanos().max(1) as u64);
+}
+
+/// What one thread found.
+pub struct Worked {
+    pub latencies: Histogram<u64>,
+    pub paced: Option<Paced>,
+}
+
+impl From<Histogram<u64>> for Worked {
+    fn from(latencies: Histogram<u64>) -> Worked {
+        Worked { latencies, paced: None }
+    }
 }
 
 /// Shared by the threads of one run: says when to end, and how far they are.
@@ -48,12 +75,16 @@ impl Run {
 
     /// Operations that the calling thread may do next; none at the end.
     pub fn claim(&self) -> u64 {
+        self.claim_at_most(CLAIM)
+    }
+
+    pub fn claim_at_most(&self, wanted: u64) -> u64 {
         if self.over.load(Ordering::Relaxed) {
             return 0;
         }
         match self.limit {
-            Limit::Time(_) => CLAIM,
-            Limit::Operations(all) => all.saturating_sub(self.claimed.fetch_add(CLAIM, Ordering::Relaxed)).min(CLAIM),
+            Limit::Time(_) => wanted,
+            Limit::Operations(all) => all.saturating_sub(self.claimed.fetch_add(wanted, Ordering::Relaxed)).min(wanted),
         }
     }
 
@@ -62,16 +93,16 @@ impl Run {
     }
 }
 
-/// Run `work` in each of the plan's threads until the limit; it returns the thread's latencies.
+/// Run `work` in each of the plan's threads until the limit; it returns what the thread found.
 pub fn run_threads(
     plan: &Plan,
     workload: Workload,
-    work: impl Fn(u32, &Run) -> Result<Histogram<u64>, Failure> + Sync,
+    work: impl Fn(u32, &Run) -> Result<Worked, Failure> + Sync,
 ) -> Result<Measured, Failure> {
     let run = Run::new(plan.limit);
     let bar = progress(workload.name(), plan.limit);
     let began = Instant::now();
-    let results: Vec<Result<Histogram<u64>, Failure>> = std::thread::scope(|scope| {
+    let results: Vec<Result<Worked, Failure>> = std::thread::scope(|scope| {
         let spawn = |thread| {
             let (run, work) = (&run, &work);
             scope.spawn(move || {
@@ -91,11 +122,18 @@ pub fn run_threads(
     });
     let took = began.elapsed();
     bar.finish_and_clear();
-    let mut latencies = histogram();
+    let mut measured =
+        Measured { workload, operations: run.done.load(Ordering::Relaxed), took, latencies: histogram(), paced: None };
     for result in results {
-        latencies.add(result?).expect("histograms of one shape");
+        let worked = result?;
+        measured.latencies.add(worked.latencies).expect("histograms of one shape");
+        if let Some(paced) = worked.paced {
+            let all = measured.paced.get_or_insert_with(Paced::new);
+            all.refused += paced.refused;
+            all.late.add(paced.late).expect("histograms of one shape");
+        }
     }
-    Ok(Measured { workload, operations: run.done.load(Ordering::Relaxed), took, latencies })
+    Ok(measured)
 }
 
 /// Show how far the threads are, and tell them when the time is up.

@@ -4,9 +4,12 @@
 //! workloads in the same way.
 
 pub mod cli;
+mod disk;
+mod disk_report;
 mod in_process;
 mod keys;
 mod measure;
+mod open_loop;
 mod plan;
 mod report;
 mod socket;

@@ -72,6 +72,9 @@ pub struct Plan {
     pub batch_len: u32,
     pub distribution: Distribution,
     pub limit: Limit,
+    /// Operations a second of all threads together, begun when they are due whatever became of those before; `None`: each begins
+    /// when one before it has ended.
+    pub rate: Option<f64>,
     pub seed: u64,
     pub json: bool,
 }

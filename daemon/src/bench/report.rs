@@ -27,6 +27,16 @@ pub fn print(plan: &Plan, results: &[Measured]) {
             at(0.999),
             time(measured.latencies.max()),
         );
+        if let Some(paced) = &measured.paced {
+            let late = |quantile| time(paced.late.value_at_quantile(quantile));
+            println!(
+                "       begun late by {} (p50), {} (p99), {} at most; {} refused because a queue was full",
+                late(0.5),
+                late(0.99),
+                time(paced.late.max()),
+                paced.refused
+            );
+        }
     }
 }
 
@@ -39,14 +49,18 @@ fn describe(plan: &Plan) -> String {
         Target::InProcess { durability, .. } => format!("in process, durability {durability}"),
         Target::Socket { address } => format!("over {address}"),
     };
+    let load = match plan.rate {
+        Some(rate) => format!("{} threads, {rate} operations a second, latency from when each was due", plan.threads),
+        None => format!("{} threads, {} operations under way in each", plan.threads, plan.pipeline),
+    };
     format!(
-        "{target}; {} threads, {} operations under way in each; {} keys, values of {} bytes, {} in a batch or scan",
-        plan.threads, plan.pipeline, plan.keys, plan.value_len, plan.batch_len
+        "{target}; {load}; {} keys, values of {} bytes, {} in a batch or scan",
+        plan.keys, plan.value_len, plan.batch_len
     )
 }
 
 /// Nanoseconds for people.
-fn time(ns: u64) -> String {
+pub fn time(ns: u64) -> String {
     match ns {
         0..10_000 => format!("{ns} ns"),
         10_000..10_000_000 => format!("{:.1} us", ns as f64 / 1e3),
@@ -68,6 +82,12 @@ fn as_json(plan: &Plan, results: &[Measured]) -> serde_json::Value {
                     "p50": at(0.5), "p99": at(0.99), "p99_9": at(0.999), "max": measured.latencies.max(),
                     "mean": measured.latencies.mean(),
                 },
+                "refused": measured.paced.as_ref().map(|paced| paced.refused),
+                "late_ns": measured.paced.as_ref().map(|paced| json!({
+                    "p50": paced.late.value_at_quantile(0.5),
+                    "p99": paced.late.value_at_quantile(0.99),
+                    "max": paced.late.max(),
+                })),
             })
         })
         .collect();
@@ -80,6 +100,7 @@ fn as_json(plan: &Plan, results: &[Measured]) -> serde_json::Value {
         "address": address,
         "durability": durability,
         "threads": plan.threads,
+        "rate": plan.rate,
         "pipeline": plan.pipeline,
         "keys": plan.keys,
         "value_bytes": plan.value_len,

@@ -3,12 +3,14 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
 use super::keys::{self, Keys, Values};
-use super::measure::{Measured, Run, histogram, record, run_threads};
+use super::measure::{Measured, Paced, Run, Worked, histogram, record, run_threads};
+use super::open_loop::{Pace, Schedule};
 use super::plan::{Plan, Workload};
 use crate::exit::{self, Failure};
 use crate::resp::{ReplyReader, Value};
@@ -23,8 +25,15 @@ pub fn run(plan: &Plan, address: &str) -> Result<Vec<Measured>, Failure> {
         if workload.needs_keys() {
             fill(plan, address)?;
         }
-        results
-            .push(run_threads(plan, workload, |thread, run| Worker::new(plan, address, thread)?.work(workload, run))?);
+        results.push(run_threads(plan, workload, |thread, run| {
+            let worker = Worker::new(plan, address, thread)?;
+            match Pace::of(plan, thread) {
+                // A scan needs the answer of the one before for its cursor.
+                Some(_) if workload == Workload::Scan => Err(Failure::usage("a scan over a socket cannot have a rate")),
+                Some(pace) => worker.work_paced(workload, run, pace),
+                None => worker.work(workload, run).map(Worked::from),
+            }
+        })?);
     }
     Ok(results)
 }
@@ -54,6 +63,13 @@ enum Socket {
 }
 
 impl Socket {
+    fn try_clone(&self) -> std::io::Result<Socket> {
+        Ok(match self {
+            Socket::Tcp(stream) => Socket::Tcp(stream.try_clone()?),
+            Socket::Unix(stream) => Socket::Unix(stream.try_clone()?),
+        })
+    }
+
     fn open(address: &str) -> std::io::Result<Socket> {
         if address.contains('/') {
             let stream = UnixStream::connect(address)?;
@@ -78,12 +94,11 @@ struct Connection {
 impl Connection {
     fn open(address: &str) -> Result<Connection, Failure> {
         let failed = |error| Failure::new(exit::USAGE, format!("cannot connect to {address}: {error}"));
-        Ok(Connection {
-            socket: Socket::open(address).map_err(failed)?,
-            requests: Vec::new(),
-            replies: ReplyReader::new(),
-            buffer: vec![0; 64 << 10],
-        })
+        Ok(Connection::over(Socket::open(address).map_err(failed)?))
+    }
+
+    fn over(socket: Socket) -> Connection {
+        Connection { socket, requests: Vec::new(), replies: ReplyReader::new(), buffer: vec![0; 64 << 10] }
     }
 
     fn begin(&mut self, arguments: usize) {
@@ -149,6 +164,28 @@ impl Connection {
     }
 }
 
+/// Take the replies in the order of their requests, each of which was due at a known time.
+fn take_replies(
+    mut connection: Connection,
+    schedule: Schedule,
+    sent: &AtomicU64,
+    all: &AtomicU64,
+) -> Result<Histogram<u64>, Failure> {
+    let mut latencies = histogram();
+    let mut taken = 0;
+    while taken < all.load(Ordering::Acquire) {
+        if taken == sent.load(Ordering::Acquire) {
+            // Nothing is to come before the next is sent.
+            std::thread::sleep(Duration::from_micros(50));
+            continue;
+        }
+        connection.skip_reply()?;
+        record(&mut latencies, schedule.due(taken));
+        taken += 1;
+    }
+    Ok(latencies)
+}
+
 fn broken(error: std::io::Error) -> Failure {
     Failure::new(exit::DISK, format!("the connection broke: {error}"))
 }
@@ -189,6 +226,40 @@ impl<'a> Worker<'a> {
                 claimed -= together;
             }
         }
+    }
+
+    /// Send requests when they are due, all that are due together; another thread takes the replies.
+    fn work_paced(mut self, workload: Workload, run: &Run, mut pace: Pace) -> Result<Worked, Failure> {
+        let socket = self.connection.socket.try_clone().map_err(broken)?;
+        let replies = Connection::over(socket);
+        let (sent, schedule) = (AtomicU64::new(0), pace.schedule());
+        // All that will be sent; not known before the end.
+        let all = AtomicU64::new(u64::MAX);
+        std::thread::scope(|scope| {
+            let receiving = scope.spawn(|| take_replies(replies, schedule, &sent, &all));
+            let mut send = || {
+                while run.claim_at_most(1) == 1 && !receiving.is_finished() {
+                    pace.wait_for_next();
+                    let mut together = 1;
+                    self.request(workload);
+                    while pace.next_is_due() && together < 1024 && run.claim_at_most(1) == 1 {
+                        pace.wait_for_next();
+                        self.request(workload);
+                        together += 1;
+                    }
+                    sent.fetch_add(together, Ordering::Release);
+                    self.connection.flush()?;
+                    run.count(together);
+                }
+                Ok(())
+            };
+            let outcome: Result<(), Failure> = send();
+            all.store(sent.load(Ordering::Acquire), Ordering::Release);
+            let latencies =
+                receiving.join().unwrap_or_else(|_| Err(Failure::new(exit::DISK, "the receiver panicked")))?;
+            outcome?;
+            Ok(Worked { latencies, paced: Some(Paced { refused: 0, late: pace.into_late() }) })
+        })
     }
 
     fn some(&mut self, workload: Workload, together: u64) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! One key inside an atomic step of its shard, and the answer such a step gives.
 
-use corering_engine::{Expiry, Keyspace, Kind, Tx, ValueRef};
+use corering_engine::{Expiry, Keyspace, Kind, SessionId, Tx, ValueRef};
 
 use super::errors::CommandError;
 use crate::resp::Reply;
@@ -73,8 +73,19 @@ impl<'t, 'a> Cell<'t, 'a> {
 
     /// Set a string; those who listen are told that it was this.
     pub fn put_as(&mut self, event: KeyEvent, value: &[u8], expiry: Expiry) -> Result<(), CommandError> {
-        self.tx.put(self.keyspace, self.key, value, Kind::BYTES, expiry)?;
+        match event {
+            KeyEvent::Set => self.tx.put(self.keyspace, self.key, value, Kind::BYTES, expiry)?,
+            // What only changes a value leaves it whose it is.
+            _ => self.tx.update(self.keyspace, self.key, value, Kind::BYTES, expiry)?,
+        }
         self.tell(event, expiry);
+        Ok(())
+    }
+
+    /// Set a string that goes with a session.
+    pub fn put_for(&mut self, value: &[u8], expiry: Expiry, session: SessionId) -> Result<(), CommandError> {
+        self.tx.put_as(self.keyspace, self.key, value, Kind::BYTES, expiry, Some(session))?;
+        self.tell(KeyEvent::Set, expiry);
         Ok(())
     }
 
@@ -88,7 +99,7 @@ impl<'t, 'a> Cell<'t, 'a> {
     /// Keep the value, of whatever kind, and change its expiry.
     pub fn set_expiry(&mut self, expiry: Expiry) -> Result<(), CommandError> {
         let Some(value) = self.get()?.map(ValueRef::to_value) else { return Ok(()) };
-        self.tx.put(self.keyspace, self.key, &value.bytes, value.kind, expiry)?;
+        self.tx.update(self.keyspace, self.key, &value.bytes, value.kind, expiry)?;
         self.tell(if expiry.is_never() { KeyEvent::Persist } else { KeyEvent::Expire }, expiry);
         Ok(())
     }

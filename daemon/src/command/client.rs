@@ -159,7 +159,7 @@ enum Class {
 
 impl Class {
     fn includes(self, client: &ClientInfo) -> bool {
-        let listens = client.subscriptions() > 0;
+        let listens = client.listens();
         match self {
             Class::Normal => !listens,
             Class::Listener => listens,

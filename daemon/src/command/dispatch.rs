@@ -34,7 +34,7 @@ pub fn resolve(session: &Session, request: Request<'_>) -> Result<Resolved, Comm
     if !session.is_authenticated() && !entry.command.flags.has(Flags::NO_AUTH) {
         return Err(CommandError::NO_AUTH);
     }
-    let listens = session.protocol() == Protocol::Resp2 && session.info().subscriptions() > 0;
+    let listens = session.protocol() == Protocol::Resp2 && session.info().listens();
     if listens && !allowed_while_listening(entry.command.name) {
         return Err(CommandError::text(format!(
             "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",

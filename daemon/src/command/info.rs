@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use corering_engine::runtime::LocalFuture;
+use corering_engine::shard::stages::Stage;
 use corering_engine::{Durability, Keyspace};
 
 use super::scan::{KeyCount, count_keys};
@@ -21,6 +22,7 @@ const SECTIONS: &[&str] = &[
     "persistence",
     "stats",
     "locks",
+    "stages",
     "replication",
     "cpu",
     "modules",
@@ -44,6 +46,7 @@ pub fn info<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'
                 "persistence" => persistence(session),
                 "stats" => stats(session),
                 "locks" => locks(session),
+                "stages" => stages(session),
                 "replication" => replication(session),
                 "cpu" => cpu(),
                 "errorstats" => errorstats(session),
@@ -191,15 +194,42 @@ fn stats(session: &Session) -> String {
 fn locks(session: &Session) -> String {
     let sum = session.stats().sum();
     let engine = session.engine_stats();
+    let waits = engine.lock_waits();
     fields! {
-        "lock_sessions": session.client().sessions().len(),
+        "lock_sessions": session.client().session_count(),
         "lock_names": engine.sum(|shard| shard.locks),
         "lock_waiters": engine.sum(|shard| shard.lock_waiters),
         "lock_grants": sum.lock_grants,
+        "lock_waits": waits.count,
+        "lock_wait_ms_total": waits.sum_ms,
+        "lock_wait_ms_max": waits.max_ms,
+        "lock_wait_ms_p50": waits.within_ms(0.5),
+        "lock_wait_ms_p99": waits.within_ms(0.99),
         "lock_timeouts": sum.lock_timeouts,
         "lock_expiries": session.lockers().lost(),
         "lock_fenced_writes": sum.lock_fenced,
     }
+}
+
+/// Times of writes in microseconds, as Redis gives its percentiles; what each stage is, docs/perf.md says.
+fn stages(session: &Session) -> String {
+    let stages = session.engine_stats().stages();
+    let mut lines = String::new();
+    for stage in Stage::ALL {
+        let times = stages.times(stage);
+        let us = |ns: u64| ns as f64 / 1e3;
+        let _ = write!(
+            lines,
+            "stage_{}:count={},p50={:.3},p99={:.3},p99.9={:.3},max={:.3}\r\n",
+            stage.name(),
+            times.count,
+            us(times.p50_ns),
+            us(times.p99_ns),
+            us(times.p999_ns),
+            us(times.max_ns)
+        );
+    }
+    lines
 }
 
 fn replication(session: &Session) -> String {

@@ -3,12 +3,13 @@
 //! Guards: a wait holds up nobody but its own connection, and a connection that ends while it waits leaves the line; a lock is
 //! let go only after everything that its connection asked for before has been answered.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use corering_engine::runtime::LocalFuture;
 use corering_engine::{
-    Acquire, Durability, Error, FencingToken, Grant, Hold, LockError, LockHandle, LockInfo, Mode, SessionId,
-    SessionKey, Wait,
+    Acquire, Client, Durability, Error, FencingToken, Grant, Hold, LockCursor, LockError, LockFilter, LockHandle,
+    LockInfo, Mode, NameFilter, SessionId, SessionKey, Wait,
 };
 
 use super::errors::CommandError;
@@ -21,6 +22,11 @@ use crate::server::Session;
 
 const FAST: Flags = Flags::NOSCRIPT.or(Flags::FAST);
 const LIST_DEFAULT: usize = 1000;
+/// Locks in one answer of LOCK.SCAN.
+const SCAN_DEFAULT: usize = 10;
+const SCAN_MAX: usize = 1000;
+/// Holders and waiters that it shows of each.
+const SCAN_SHOWN: usize = 100;
 
 pub const COMMANDS: &[Command] = &[
     row("lock.acquire", -2, Flags::NOSCRIPT, Handler::Later(acquire))
@@ -45,7 +51,14 @@ pub const COMMANDS: &[Command] = &[
         .usage("[COUNT n] [MATCH glob]")
         .complexity("O(N) where N is the number of locks held or wanted")
         .tips(&["nondeterministic_output"])
-        .summary("Tells about all locks that are held or waited for."),
+        .summary("Tells about the locks that are held or waited for, the first by name."),
+    row("lock.scan", -2, Flags::NOSCRIPT, Handler::Later(scan))
+        .usage("<cursor> [MATCH glob] [COUNT n]")
+        .complexity("O(1) for each call, with a bound of some thousands of locks looked at")
+        .tips(&["nondeterministic_output"])
+        .summary(
+            "Tells about all locks, some in each answer: begin with 0, go on with the number returned, until it is 0.",
+        ),
 ];
 
 /// The options of all commands on one lock.
@@ -197,73 +210,114 @@ fn info<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'a, O
         match session.client().lock_info(request.arg(1)).await? {
             None => session.reply().null(),
             Some(info) => {
-                let labels = Labels::new(session);
-                labels.describe(&mut session.reply(), &info);
+                let client = session.client().clone();
+                Describe(&client).lock(&mut session.reply(), &info);
             }
         }
         Ok(())
     })
 }
 
+struct ListOptions {
+    count: usize,
+    matches: NameFilter,
+}
+
+fn list_options(words: Request<'_>, skip: usize, count: usize) -> Result<ListOptions, CommandError> {
+    let mut options = ListOptions { count, matches: Arc::new(|_| true) };
+    let mut words = words.skip(skip).iter();
+    while let Some(word) = words.next() {
+        let value = words.next().ok_or(CommandError::SYNTAX)?;
+        match word.to_ascii_lowercase().as_slice() {
+            b"count" => match integer(value)? {
+                n @ 1.. => options.count = usize::try_from(n).unwrap_or(usize::MAX),
+                _ => return Err(CommandError::SYNTAX),
+            },
+            b"match" => {
+                let pattern = value.to_vec();
+                options.matches = Arc::new(move |name| glob::matches(&pattern, name));
+            }
+            _ => return Err(CommandError::SYNTAX),
+        }
+    }
+    Ok(options)
+}
+
 fn list<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'a, Outcome> {
     Box::pin(async move {
-        let (mut count, mut pattern) = (LIST_DEFAULT, None);
-        let mut words = request.skip(1).iter();
-        while let Some(word) = words.next() {
-            let value = words.next().ok_or(CommandError::SYNTAX)?;
-            match word.to_ascii_lowercase().as_slice() {
-                b"count" => match integer(value)? {
-                    n @ 1.. => count = usize::try_from(n).unwrap_or(usize::MAX),
-                    _ => return Err(CommandError::SYNTAX),
-                },
-                b"match" => pattern = Some(value),
-                _ => return Err(CommandError::SYNTAX),
+        let ListOptions { count, matches } = list_options(request, 1, LIST_DEFAULT)?;
+        let client = session.client().clone();
+        // The first names of all, found without keeping more than are told.
+        let mut names = BTreeSet::new();
+        let mut from = Some(LockCursor::default());
+        while let Some(place) = from {
+            let filter = LockFilter { matches: Arc::clone(&matches), at_most: usize::MAX, shown_max: 0 };
+            let (found, next) = client.locks(place, filter).await?;
+            names.extend(found.into_iter().map(|info| info.name));
+            while names.len() > count {
+                names.pop_last();
+            }
+            from = next;
+        }
+        // The reply begins with the number of locks, and some may be gone by now.
+        let max = session.reply_bytes_max();
+        let (mut found, mut count) = (Vec::new(), 0);
+        for name in names {
+            if let Some(info) = client.lock_info(&name).await? {
+                Describe(&client).lock(&mut Reply::new(&mut found, session.protocol()), &info);
+                count += 1;
+            }
+            if found.len() as u64 > max {
+                return Err(CommandError::text(format!(
+                    "ERR the reply would be longer than {max} bytes (client-output-buffer-limit); use LOCK.SCAN"
+                )));
             }
         }
-        let all = session.client().locks().await?;
-        let matching = |info: &&LockInfo| pattern.is_none_or(|pattern| glob::matches(pattern, &info.name));
-        let found: Vec<&LockInfo> = all.iter().filter(matching).take(count).collect();
-        let labels = Labels::new(session);
-        session.reply().array(found.len());
+        session.reply().array(count);
+        for chunk in found.chunks(1 << 20) {
+            session.reply().raw(chunk);
+            session.relieve().await?;
+        }
+        Ok(())
+    })
+}
+
+fn scan<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'a, Outcome> {
+    Box::pin(async move {
+        let cursor = super::scan::cursor(request.arg(1)).ok_or(CommandError::INVALID_CURSOR)?;
+        let ListOptions { count, matches } = list_options(request, 2, SCAN_DEFAULT)?;
+        let filter = LockFilter { matches, at_most: count.min(SCAN_MAX), shown_max: SCAN_SHOWN };
+        let client = session.client().clone();
+        let (found, next) = client.locks(LockCursor(cursor), filter).await?;
+        let mut reply = session.reply();
+        reply.array(2);
+        reply.bulk(next.map_or(0, |next| next.0).to_string().as_bytes());
+        reply.array(found.len());
         for info in found {
-            labels.describe(&mut session.reply(), info);
+            Describe(&client).lock(&mut session.reply(), &info);
             session.relieve_if_full().await?;
         }
         Ok(())
     })
 }
 
-/// What sessions are called, and the time, for inspections.
-struct Labels {
-    labels: HashMap<SessionId, Vec<u8>>,
-    now_ms: u64,
-}
+/// Tells of locks, with what their sessions are called.
+struct Describe<'a>(&'a Client);
 
-impl Labels {
-    fn new(session: &Session) -> Labels {
-        let client = session.client();
-        let labels = client.sessions().into_iter().map(|info| (info.id, info.label)).collect();
-        Labels { labels, now_ms: client.clock().monotonic_ns() / 1_000_000 }
-    }
-
-    fn session(&self, reply: &mut Reply<'_>, id: SessionId, mode: Mode) {
-        reply.bulk(b"session");
-        reply.bulk(id.to_string().as_bytes());
-        reply.bulk(b"label");
-        reply.bulk(self.labels.get(&id).map_or(b"", Vec::as_slice));
-        reply.bulk(b"mode");
-        reply.bulk(mode.to_string().as_bytes());
-    }
-
-    fn describe(&self, reply: &mut Reply<'_>, info: &LockInfo) {
-        reply.map(3);
+impl Describe<'_> {
+    fn lock(&self, reply: &mut Reply<'_>, info: &LockInfo) {
+        reply.map(5);
         reply.bulk(b"name");
         reply.bulk(&info.name);
+        reply.bulk(b"holder-count");
+        reply.integer(info.holders as i64);
         reply.bulk(b"holders");
         reply.array(info.holds.len());
         for hold in &info.holds {
             self.hold(reply, hold);
         }
+        reply.bulk(b"waiting-count");
+        reply.integer(info.waiters as i64);
         reply.bulk(b"waiting");
         reply.array(info.waiting.len());
         for waiter in &info.waiting {
@@ -272,6 +326,15 @@ impl Labels {
             reply.bulk(b"waited-ms");
             reply.integer(waiter.waited_ms as i64);
         }
+    }
+
+    fn session(&self, reply: &mut Reply<'_>, id: SessionId, mode: Mode) {
+        reply.bulk(b"session");
+        reply.bulk(id.to_string().as_bytes());
+        reply.bulk(b"label");
+        reply.bulk(&self.0.session(id).map(|info| info.label).unwrap_or_default());
+        reply.bulk(b"mode");
+        reply.bulk(mode.to_string().as_bytes());
     }
 
     fn hold(&self, reply: &mut Reply<'_>, hold: &Hold) {
@@ -286,7 +349,7 @@ impl Labels {
         // Without a lease it is held as long as the session lives.
         reply.bulk(b"lease-left-ms");
         match hold.lease_ms {
-            Some(_) => reply.integer(hold.until_ms.saturating_sub(self.now_ms) as i64),
+            Some(_) => reply.integer(hold.until_ms.saturating_sub(self.0.clock().monotonic_ms()) as i64),
             None => reply.null(),
         }
     }

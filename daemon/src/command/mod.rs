@@ -27,6 +27,7 @@ mod sessions;
 mod spec;
 mod strings;
 pub mod table;
+mod watches;
 
 pub use cell::{Answer, Cell};
 pub use cursors::Cursors;

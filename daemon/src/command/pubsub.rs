@@ -56,6 +56,7 @@ const SUBCOMMANDS: &[Command] = &[
 /// Whether a connection that listens by RESP2, where nothing tells messages from replies, may run a command.
 pub(super) fn allowed_while_listening(name: &str) -> bool {
     matches!(name, "subscribe" | "psubscribe" | "unsubscribe" | "punsubscribe" | "ping" | "quit" | "reset")
+        || matches!(name, "key.watch" | "key.unwatch" | "key.progress")
 }
 
 fn subscribe(session: &mut Session, request: Request<'_>) -> Outcome {
@@ -153,7 +154,7 @@ fn numsub(session: &mut Session, request: Request<'_>) -> Outcome {
 
 /// PING of a connection that listens by RESP2.
 pub(super) fn pong(session: &mut Session, request: Request<'_>) -> bool {
-    let listens = session.protocol() == Protocol::Resp2 && session.info().subscriptions() > 0;
+    let listens = session.protocol() == Protocol::Resp2 && session.info().listens();
     if listens {
         let mut reply = session.reply();
         reply.array(2);

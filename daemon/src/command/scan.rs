@@ -110,7 +110,7 @@ fn scan_options<'a>(request: Request<'a>) -> Result<ScanOptions<'a>, CommandErro
 }
 
 /// A cursor as C's `strtoul` reads it, which is how Redis does.
-fn cursor(text: &[u8]) -> Option<u64> {
+pub(super) fn cursor(text: &[u8]) -> Option<u64> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),

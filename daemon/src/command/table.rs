@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use super::spec::Command;
 use super::{
     client, config_command, connection, docs, guard, keys, locks, multi_key, object, pubsub, server, sessions, strings,
+    watches,
 };
 use crate::server::Session;
 
@@ -45,6 +46,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         locks::COMMANDS,
         guard::COMMANDS,
         pubsub::COMMANDS,
+        watches::COMMANDS,
     ];
     families.into_iter().flatten()
 }

@@ -23,6 +23,7 @@ mod signals;
 mod sockets;
 mod start;
 mod stats;
+mod watches;
 
 pub use control::{Control, Event};
 pub use events::{Event as KeyEvent, EventClasses, KeyEvents};
@@ -33,3 +34,4 @@ pub use registry::{ClientFlags, ClientInfo};
 pub use saves::SaveStart;
 pub use session::{ReplyMode, Session};
 pub use start::serve;
+pub use watches::number as watch_number;

@@ -55,6 +55,7 @@ pub struct ClientInfo {
     memory: AtomicU64,
     channels: AtomicUsize,
     patterns: AtomicUsize,
+    watches: AtomicUsize,
     /// What it is told without having asked.
     pub mailbox: Mailbox,
 }
@@ -114,6 +115,15 @@ impl ClientInfo {
         self.patterns.store(patterns, Ordering::Relaxed);
     }
 
+    pub fn set_watches(&self, count: usize) {
+        self.watches.store(count, Ordering::Relaxed);
+    }
+
+    /// Whether it is sent messages that it did not ask for one by one.
+    pub fn listens(&self) -> bool {
+        self.subscriptions() > 0 || self.watches.load(Ordering::Relaxed) > 0
+    }
+
     pub fn subscriptions(&self) -> usize {
         self.channels.load(Ordering::Relaxed) + self.patterns.load(Ordering::Relaxed)
     }
@@ -153,7 +163,7 @@ impl ClientInfo {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let seconds = |since: u64| now_ms.saturating_sub(since) / 1000;
         let mut flags = String::new();
-        if self.subscriptions() > 0 {
+        if self.listens() {
             flags.push('P');
         }
         for (flag, letter) in [
@@ -259,6 +269,7 @@ impl Registry {
             memory: AtomicU64::new(0),
             channels: AtomicUsize::new(0),
             patterns: AtomicUsize::new(0),
+            watches: AtomicUsize::new(0),
             mailbox: Mailbox::default(),
         });
         if let Some(clients) = self.shards.get(shard.index()) {

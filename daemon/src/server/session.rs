@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::Guard;
 use corering_engine::{
-    Client, Expiry, Guard as LockGuard, Keyspace, Pending, SessionId, SessionKey, ShardId, Tx, ValueRef, WriteOptions,
+    Client, CommitTs, Expiry, Guard as LockGuard, Keyspace, Pending, SessionId, SessionKey, ShardId, Tx, ValueRef,
+    WatchKeys, WatchOptions, WriteOptions,
 };
 use futures_lite::future;
 
@@ -24,6 +25,7 @@ use super::saves::{SaveStart, SaveStatus};
 use super::shard::{Connection, Phase, ShardServer};
 use super::shared::{Identity, KeyCounts, Shared};
 use super::stats::{ShardStats, Stats};
+use super::watches::Watches;
 use super::{ClientFlags, Event};
 use crate::command::{Answer, Cell, CommandError, Cursors, Outcome, is_fenced};
 use crate::config::Settings;
@@ -79,6 +81,7 @@ pub struct Session {
     early: Vec<u8>,
     channels: BTreeSet<Vec<u8>>,
     patterns: BTreeSet<Vec<u8>>,
+    watches: Watches,
 }
 
 impl Session {
@@ -104,6 +107,7 @@ impl Session {
             early: Vec::new(),
             channels: BTreeSet::new(),
             patterns: BTreeSet::new(),
+            watches: Watches::default(),
         }
     }
 
@@ -319,7 +323,35 @@ impl Session {
         self.info().set_subscriptions(self.channels.len(), self.patterns.len());
     }
 
+    /// Have changes of keys sent to the client; gives the watch's number, and after which commit it begins.
+    pub fn watch(&mut self, keys: WatchKeys, options: WatchOptions) -> Result<(u64, CommitTs), CommandError> {
+        let watch = self.client().watch(self.keyspace, keys, options)?;
+        let from = options.from.unwrap_or_else(|| watch.progress());
+        Ok((self.watches.add(watch, &self.server.executor, &self.connection.info), from))
+    }
+
+    /// What it brought before reaches the client before whatever is written next.
+    pub fn unwatch(&mut self, id: u64) -> bool {
+        let ended = self.watches.remove(id, &self.connection.info);
+        self.connection.info.mailbox.take(self.output.buffer(), usize::MAX);
+        ended
+    }
+
+    pub fn watches(&self) -> Vec<u64> {
+        self.watches.ids()
+    }
+
+    /// Everything up to here reaches the client before whatever is written next.
+    pub fn watch_progress(&mut self, id: u64) -> Option<CommitTs> {
+        let progress = self.watches.progress(id)?;
+        self.connection.info.mailbox.take(self.output.buffer(), usize::MAX);
+        Some(progress)
+    }
+
     fn stop_listening(&mut self) {
+        for id in self.watches.ids() {
+            self.watches.remove(id, &self.connection.info);
+        }
         for kind in [Kind::Channel, Kind::Pattern] {
             for name in self.subscribed(kind) {
                 self.unsubscribe(kind, &name);
@@ -354,7 +386,7 @@ impl Session {
     // -- reads and writes
 
     pub fn write_options(&self, expiry: Expiry) -> WriteOptions {
-        WriteOptions { durability: Some(self.settings.durability), expiry }
+        WriteOptions { durability: Some(self.settings.durability), expiry, session: None }
     }
 
     /// Answer by what `f` makes of a key's value: here and now, or behind our own writes on its shard.

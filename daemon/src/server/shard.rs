@@ -275,7 +275,7 @@ impl ShardServer {
             let why = match connection.phase.get() {
                 _ if client.is_killed() => "it was killed",
                 _ if connection.is_overfull(listener_limit, now_ms) => "it does not take its messages",
-                Phase::Receiving if client.subscriptions() > 0 => continue,
+                Phase::Receiving if client.listens() => continue,
                 Phase::Receiving if silent_ms > 0 && idle_ms > silent_ms => "it was silent for too long",
                 Phase::Sending { bytes } if limit.soft_bytes > 0 && bytes >= limit.soft_bytes && idle_ms > stuck_ms => {
                     "it does not take its replies"

@@ -24,7 +24,8 @@ pub async fn check(place: &Place<'_>, found: &mut ShardCheck, out: &mut Findings
     let id = LogIdentity { db_id: place.superblock.db_id, shard: place.shard };
     // New segments would have this size; none is made.
     let segment_bytes = BLOCK as u64;
-    let dir = SegmentDir { fs: Arc::clone(place.fs), path: place.paths.wal.clone(), id, segment_bytes };
+    let dir =
+        SegmentDir { fs: Arc::clone(place.fs), path: place.paths.wal.clone(), id, segment_bytes, history_bytes: 0 };
     let executor: Rc<dyn Executor> = ReadOnly::executor();
     let from = place.manifest.replay_from;
     let known = Known { from, durable_floor: from, life: place.superblock.life };
@@ -207,7 +208,7 @@ impl Records<'_> {
             (record.commit_ts <= before).then(|| format!("commit {} comes behind commit {before}", record.commit_ts));
         let walked = record.for_each(|op| {
             if wrong.is_none() {
-                wrong = self.place.misplaced(op.key);
+                wrong = self.place.misplaced(op.keyspace, op.key);
             }
         });
         wrong.or_else(|| walked.err().map(|bad| bad.to_string()))

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Findings, ShardCheck, list, log, root, tables};
+use crate::format::ephemeral::placed_by;
 use crate::format::manifest::Manifest;
 use crate::format::superblock::Superblock;
-use crate::ids::ShardId;
+use crate::ids::{Keyspace, ShardId};
 use crate::ring::Ring;
 use crate::runtime::Fs;
 use crate::shard::recover::ShardPaths;
@@ -23,8 +24,8 @@ pub struct Place<'a> {
 
 impl Place<'_> {
     /// Why the key should not be here.
-    pub fn misplaced(&self, key: &[u8]) -> Option<String> {
-        let owner = self.ring.owner_of_key(key);
+    pub fn misplaced(&self, keyspace: Keyspace, key: &[u8]) -> Option<String> {
+        let owner = self.ring.owner_of_key(placed_by(keyspace, key));
         (owner != self.shard).then(|| format!("a key of {} bytes that belongs to shard {owner}", key.len()))
     }
 }

@@ -86,7 +86,7 @@ async fn stat_shard(fs: &Arc<dyn Fs>, superblock: &Superblock, shard: ShardId) -
     let manifest = Manifest::decode(&peek(fs, &paths.manifest)?).map_err(|damage| damage.in_file(&shown, 0))?;
     let executor: std::rc::Rc<dyn Executor> = ReadOnly::executor();
     let id = LogIdentity { db_id: superblock.db_id, shard };
-    let dir = SegmentDir { fs: Arc::clone(fs), path: paths.wal, id, segment_bytes: BLOCK as u64 };
+    let dir = SegmentDir { fs: Arc::clone(fs), path: paths.wal, id, segment_bytes: BLOCK as u64, history_bytes: 0 };
     let from = manifest.replay_from;
     let known = Known { from, durable_floor: from, life: superblock.life };
     let listed = Walker { executor: &executor, dir: &dir, known }.list().await?;

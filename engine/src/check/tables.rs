@@ -72,7 +72,7 @@ fn check_owner(place: &Place<'_>, table: Table) -> Result<()> {
     let mut cursor: Cursor = Source::Run(run).cursor()?;
     cursor.seek(Keyspace(0), &[])?;
     while let Some((keyspace, key)) = cursor.key() {
-        if let Some(what) = place.misplaced(key) {
+        if let Some(what) = place.misplaced(keyspace, key) {
             let what = format!("keyspace {}: {what}, though the table holds only its shard's keys", keyspace.0);
             return Err(Error::corrupt(path, 0, what));
         }

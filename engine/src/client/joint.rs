@@ -44,7 +44,8 @@ impl Client {
         f: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
         finish: impl FnOnce(T, CommitTs) -> U + Send + 'static,
     ) -> Pending<U> {
-        let places = match self.check_open().and_then(|()| self.places(keys)) {
+        let checked = self.check_open().and_then(|()| self.check_session(options));
+        let places = match checked.and_then(|()| self.places(keys)) {
             Ok(places) => places,
             Err(error) => return Pending::ready(Err(error)),
         };

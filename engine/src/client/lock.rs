@@ -1,21 +1,25 @@
 //! Sessions and locks, as threads and tasks use them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::write::submit;
 use super::{Client, WriteOptions};
 use crate::error::{Error, Result};
-use crate::format::hold::{SESSIONS, StoredSession, place_of, session_key};
+use crate::format::hold::{SESSIONS, StoredSession, session_key, token_of_place};
 use crate::ids::{FencingToken, SessionId, ShardId};
-use crate::lock::deadlock::WaitAt;
+use crate::lock::deadlock::{Blocked, WaitAt};
+use crate::lock::look::{LockInfo, Page};
 use crate::lock::sessions::{LockLost, SessionInfo};
-use crate::lock::table::{Ask, Edge, LockInfo};
+use crate::lock::table::Ask;
 use crate::lock::{AskId, Grant, Mode, SessionKey, check_lease, check_mode, check_name};
 use crate::options::Durability;
 use crate::pending::{Completer, Helper, Pending, pending};
-use crate::shard::{LockRequest, Released, Request, Wait};
+use crate::shard::{LockRequest, NameFilter, Released, Request, ShardHandle, Wait};
 
+/// Holders and waiters that [`Client::lock_info`] tells of.
+const SHOWN_MAX: usize = 1000;
 /// Labels are for people.
 const LABEL_MAX: usize = 256;
 
@@ -48,6 +52,35 @@ pub struct LockHandle<'a> {
     pub session: SessionKey,
     /// `None`: whatever the session holds by this name.
     pub token: Option<FencingToken>,
+}
+
+/// Where a look at all locks goes on. It is shown and read back as a number; the first is zero.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LockCursor(pub u64);
+
+impl LockCursor {
+    fn new(shard: usize, place: u32) -> LockCursor {
+        LockCursor((shard as u64) << 32 | u64::from(place))
+    }
+
+    fn shard(self) -> usize {
+        (self.0 >> 32) as usize
+    }
+
+    fn place(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// What a look at all locks is for.
+#[derive(Clone)]
+pub struct LockFilter {
+    /// Names for which this says yes. It is called on shards' threads and must be quick.
+    pub matches: NameFilter,
+    /// Locks in one answer.
+    pub at_most: usize,
+    /// Holders and waiters told of each.
+    pub shown_max: usize,
 }
 
 impl Client {
@@ -139,29 +172,52 @@ impl Client {
         self.shared.sessions.stir.wait().await;
     }
 
-    /// Who waits for whom, shard by shard.
-    pub(crate) fn edges(&self) -> Pending<Vec<(WaitAt, Edge)>> {
-        let lists = self.ask_every_shard(|reply| Request::Lock(LockRequest::Edges { reply }));
-        let lists = self.shared.shards.iter().zip(lists).map(|(handle, edges)| {
-            let shard = handle.view.id;
-            edges.then(move |edges| {
-                let place = |(name, edge): (Box<[u8]>, Edge)| (WaitAt { shard, name, ticket: edge.ticket }, edge);
-                Ok(edges.into_iter().map(place).collect::<Vec<_>>())
-            })
-        });
-        Pending::all(lists.collect()).then(|lists| Ok(lists.into_iter().flatten().collect()))
+    /// See [`crate::lock::sessions::Sessions::watch_waits`].
+    pub(crate) fn watch_waits(&self, on: bool) -> bool {
+        self.shared.sessions.watch_waits(on)
     }
 
-    /// End a wait that is part of a circle.
-    pub(crate) fn give_way(&self, wait: WaitAt, cycle: Vec<SessionId>) -> Pending<()> {
-        let WaitAt { name, ticket, .. } = wait;
-        self.ask_lock(&name, |name, reply| LockRequest::GiveWay { name, ticket, cycle, reply })
+    /// Sessions that may be part of a circle: they hold what others wait for, and wait themselves.
+    pub(crate) async fn entangled(&self) -> Result<BTreeSet<SessionId>> {
+        let mut found = BTreeSet::new();
+        for handle in &self.shared.shards {
+            let mut from = Some(0);
+            while let Some(place) = from {
+                let page = ask_shard(handle, |reply| LockRequest::Entangled { from: place, reply }).await?;
+                found.extend(page.found);
+                from = page.next;
+            }
+        }
+        Ok(found)
+    }
+
+    /// What such sessions wait for, shard by shard.
+    pub(crate) async fn blocked(&self, entangled: BTreeSet<SessionId>) -> Result<Vec<(ShardId, Blocked)>> {
+        let entangled = Arc::new(entangled);
+        let mut all = Vec::new();
+        for handle in &self.shared.shards {
+            let entangled = Arc::clone(&entangled);
+            let blocked = ask_shard(handle, |reply| LockRequest::Blocked { entangled, reply }).await?;
+            all.extend(blocked.into_iter().map(|blocked| (handle.view.id, blocked)));
+        }
+        Ok(all)
+    }
+
+    /// End a wait that is part of a circle. Tells for which name it was, if it still stood.
+    pub(crate) fn give_way(&self, wait: WaitAt, cycle: Vec<SessionId>) -> Pending<Option<Vec<u8>>> {
+        let handle = &self.shared.shards[wait.shard.index()];
+        ask_shard(handle, |reply| LockRequest::GiveWay { part: wait.part, cycle, reply })
     }
 
     /// Have `listener` told of each hold that ends because its lease or its session has ended. It is called on shards' threads
     /// and must be quick.
     pub fn on_lock_lost(&self, listener: impl Fn(&LockLost) + Send + Sync + 'static) {
         self.shared.sessions.listen(Box::new(listener));
+    }
+
+    /// How many sessions there are.
+    pub fn session_count(&self) -> usize {
+        self.shared.sessions.count()
     }
 
     /// All sessions that live.
@@ -245,27 +301,38 @@ impl Client {
         }
     }
 
-    /// Who holds a lock and who waits for it; `None` if nobody does.
+    /// Who holds a lock and who waits for it, a thousand of each at most; `None` if nobody does.
     pub fn lock_info(&self, name: &[u8]) -> Pending<Option<LockInfo>> {
+        self.lock_info_of(name, SHOWN_MAX)
+    }
+
+    /// As [`Client::lock_info`], with so many holders and waiters at most.
+    pub fn lock_info_of(&self, name: &[u8], shown_max: usize) -> Pending<Option<LockInfo>> {
         match self.check_open().and_then(|()| check_name(name)) {
-            Ok(()) => self.ask_lock(name, |name, reply| LockRequest::Info { name, reply }),
+            Ok(()) => self.ask_lock(name, |name, reply| LockRequest::Info { name, shown_max, reply }),
             Err(error) => Pending::ready(Err(error)),
         }
     }
 
-    /// All locks that are held or waited for, by name. The shards are looked at one after the other.
-    pub fn locks(&self) -> Pending<Vec<LockInfo>> {
-        let lists = self.ask_every_shard(|reply| Request::Lock(LockRequest::List { reply }));
-        Pending::all(lists).then(|lists: Vec<Vec<LockInfo>>| {
-            let mut all: Vec<LockInfo> = lists.into_iter().flatten().collect();
-            all.sort_by(|a, b| a.name.cmp(&b.name));
-            Ok(all)
-        })
+    /// Some of the locks that are held or waited for, in no order, and where to go on; no more, then, if there is none. A lock
+    /// that is there all the while is found exactly once. An answer may be empty and not the last.
+    pub fn locks(&self, from: LockCursor, filter: LockFilter) -> Pending<(Vec<LockInfo>, Option<LockCursor>)> {
+        let (shard, place) = (from.shard(), from.place());
+        let handle = match (self.check_open(), self.shared.shards.get(shard)) {
+            (Err(error), _) => return Pending::ready(Err(error)),
+            (Ok(()), None) => return Pending::ready(Ok((Vec::new(), None))),
+            (Ok(()), Some(handle)) => handle,
+        };
+        let LockFilter { matches, at_most, shown_max } = filter;
+        let list = |reply| LockRequest::List { from: place, at_most, shown_max, matches, reply };
+        let after = (shard + 1 < self.shared.shards.len()).then(|| LockCursor::new(shard + 1, 0));
+        ask_shard(handle, list)
+            .then(move |Page { found, next }| Ok((found, next.map(|place| LockCursor::new(shard, place)).or(after))))
     }
 
     /// The shard that keeps a lock; the one of its name's key, but for names with stray braces.
     pub fn shard_of_lock(&self, name: &[u8]) -> ShardId {
-        self.shard_of(&place_of(name))
+        self.shared.ring.owner(token_of_place(name))
     }
 
     // -- within
@@ -286,8 +353,12 @@ impl Client {
 
     fn ask_lock<T>(&self, name: &[u8], make: impl FnOnce(Box<[u8]>, Completer<T>) -> LockRequest) -> Pending<T> {
         let handle = &self.shared.shards[self.shard_of_lock(name).index()];
-        let (completer, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
-        submit(handle, Request::Lock(make(name.into(), completer)));
-        answer
+        ask_shard(handle, |reply| make(name.into(), reply))
     }
+}
+
+fn ask_shard<T>(handle: &Arc<ShardHandle>, make: impl FnOnce(Completer<T>) -> LockRequest) -> Pending<T> {
+    let (completer, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
+    submit(handle, Request::Lock(make(completer)));
+    answer
 }

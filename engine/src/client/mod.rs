@@ -8,6 +8,7 @@ mod lock;
 mod read;
 mod scan;
 mod transaction;
+mod watch;
 mod write;
 
 use std::sync::Arc;
@@ -15,10 +16,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use commit::Fate;
 pub use joint::Keys;
-pub use lock::{Acquire, LockHandle, NewSession};
+pub use lock::{Acquire, LockCursor, LockFilter, LockHandle, NewSession};
 pub use scan::{Scan, ScanRange, Snapshot};
 pub use transaction::{Isolation, Savepoint, Transaction, TransactionId, TransactionOptions, Usage};
-pub use write::{PutIf, WriteOptions};
+pub use write::{Made, PutIf, WriteOptions};
 
 use crate::error::{Error, Result};
 use crate::ids::ShardId;
@@ -30,6 +31,7 @@ use crate::runtime::Clock;
 use crate::shard::ShardHandle;
 use crate::txn::snapshots::Snapshots;
 use crate::txn::stats::Transactions;
+use crate::watch::hub::Hub;
 
 /// What an engine's clients share.
 pub struct Shared {
@@ -42,6 +44,7 @@ pub struct Shared {
     pub root: Arc<Root>,
     pub sessions: Arc<Sessions>,
     pub transactions: Arc<Transactions>,
+    pub hub: Arc<Hub>,
     /// Numbers that nobody can guess.
     pub random: Box<dyn Fn() -> u64 + Send + Sync>,
     pub closed: AtomicBool,

@@ -7,8 +7,8 @@ use super::{Client, Keys};
 use crate::error::{Error, Result};
 use crate::format::block::Op;
 use crate::format::record::OpRef;
-use crate::ids::{CommitTs, Expiry, Keyspace, Kind, ShardId};
-use crate::lock::Guard;
+use crate::ids::{CommitTs, Expiry, Keyspace, Kind, SessionId, ShardId};
+use crate::lock::{Guard, SessionKey};
 use crate::options::{BATCH_BYTES_MAX, Durability};
 use crate::pending::{Completer, Helper, Pending, pending};
 use crate::shard::request::{Program, Reply};
@@ -23,6 +23,22 @@ pub struct WriteOptions {
     pub durability: Option<Durability>,
     /// When the value written ceases to exist.
     pub expiry: Expiry,
+    /// The key that is put is ephemeral: it goes when this session ends.
+    pub session: Option<SessionKey>,
+}
+
+/// A key that was made for its number.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Made {
+    pub key: Vec<u8>,
+    pub version: CommitTs,
+}
+
+impl WriteOptions {
+    /// Whose the keys that are put will be.
+    pub fn owner(&self) -> Option<SessionId> {
+        self.session.map(|session| session.id)
+    }
 }
 
 /// What became of a conditional write.
@@ -37,8 +53,38 @@ pub enum PutIf {
 
 impl Client {
     pub fn put(&self, keyspace: Keyspace, key: &[u8], value: &[u8], options: WriteOptions) -> Pending<CommitTs> {
+        if options.session.is_some() {
+            let (owned_key, owned_value) = (key.to_vec(), value.to_vec());
+            let put = move |tx: &mut Tx<'_>| {
+                let owner = options.owner();
+                tx.put_as(keyspace, &owned_key, &owned_value, Kind::BYTES, options.expiry, owner)
+            };
+            return self.run_commit(key, options, put, |(), commit| commit);
+        }
         let change = Op::Put { value, kind: Kind::BYTES, expiry: options.expiry };
         self.write_one(OpRef { keyspace, key, change }, options)
+    }
+
+    /// Put under a new key: `prefix` and a number of 20 digits, larger than that of any key made so before (docs/watch.md).
+    pub fn put_sequential(
+        &self,
+        keyspace: Keyspace,
+        prefix: &[u8],
+        value: &[u8],
+        options: WriteOptions,
+    ) -> Pending<Made> {
+        let (prefix_owned, value) = (prefix.to_vec(), value.to_vec());
+        let put = move |tx: &mut Tx<'_>| {
+            let owner = options.owner();
+            tx.put_sequential(keyspace, &prefix_owned, &value, Kind::BYTES, options.expiry, owner)
+        };
+        self.run_commit(prefix, options, put, |key, version| Made { key, version })
+    }
+
+    /// The session that a key is of, if it is ephemeral.
+    pub fn ephemeral_owner(&self, keyspace: Keyspace, key: &[u8]) -> Pending<Option<SessionId>> {
+        let owned = key.to_vec();
+        self.run(key, WriteOptions::default(), move |tx| tx.owner(keyspace, &owned))
     }
 
     /// Says whether the key existed.
@@ -71,7 +117,7 @@ impl Client {
                 if !condition.holds(current.map(|value| (value.bytes, value.version))) {
                     return Ok(Some(current.map(|value| value.version)));
                 }
-                tx.put(keyspace, &owned_key, &owned_value, Kind::BYTES, options.expiry)?;
+                tx.put_as(keyspace, &owned_key, &owned_value, Kind::BYTES, options.expiry, options.owner())?;
                 Ok(None)
             },
             |refused, commit| match refused {
@@ -81,7 +127,7 @@ impl Client {
         )
     }
 
-    /// Add to a decimal integer; an absent key counts as zero. The expiry of the key stays.
+    /// Add to a decimal integer; an absent key counts as zero. The expiry of the key stays, and whose it is unless a session is named.
     pub fn incr(&self, keyspace: Keyspace, key: &[u8], by: i64, options: WriteOptions) -> Pending<i64> {
         let owned = key.to_vec();
         self.run(key, options, move |tx| {
@@ -91,7 +137,11 @@ impl Client {
                 None => (0, options.expiry),
             };
             let after = before.checked_add(by).ok_or(Error::Overflow)?;
-            tx.put(keyspace, &owned, after.to_string().as_bytes(), Kind::BYTES, expiry)?;
+            let value = after.to_string();
+            match options.owner() {
+                None => tx.update(keyspace, &owned, value.as_bytes(), Kind::BYTES, expiry)?,
+                owner => tx.put_as(keyspace, &owned, value.as_bytes(), Kind::BYTES, expiry, owner)?,
+            }
             Ok(after)
         })
     }
@@ -114,7 +164,7 @@ impl Client {
             Ok(places) if places.is_empty() => return Pending::ready(Ok(CommitTs::ZERO)),
             Ok(places) => places,
         };
-        if let ([shard], true) = (&places[..], guards.is_empty()) {
+        if let ([shard], true, None) = (&places[..], guards.is_empty(), options.session) {
             let level = self.level(options);
             let handle = &self.shared.shards[shard.index()];
             let (completer, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
@@ -123,7 +173,7 @@ impl Client {
         }
         let keys: Vec<Vec<u8>> = batch.ops.iter().map(|op| op.key().to_vec()).collect();
         let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
-        let all = move |tx: &mut Tx<'_>| batch.ops.iter().try_for_each(|op| tx.apply(op));
+        let all = move |tx: &mut Tx<'_>| write_all(tx, &batch, options.owner());
         self.run_over_commit(Keys::Of(&keys), guards, options, all, |(), commit| commit)
     }
 
@@ -158,7 +208,8 @@ impl Client {
         f: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
         finish: impl FnOnce(T, CommitTs) -> U + Send + 'static,
     ) -> Pending<U> {
-        if let Err(error) = self.check_open().and_then(|()| check_sizes(key, 0)) {
+        let checked = self.check_open().and_then(|()| check_sizes(key, 0));
+        if let Err(error) = checked.and_then(|()| self.check_session(options)) {
             return Pending::ready(Err(error));
         }
         let handle = self.handle_of(key);
@@ -205,20 +256,39 @@ impl Client {
         }
         let level = self.level(options);
         let handle = self.handle_of(op.key);
-        let (completer, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
-        // The completer is moved only if the shard takes the write; else a request carries it.
-        let mut completer = Some(completer);
+        let new = || pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
+        // Both ends are made only for a write that has to wait.
+        let mut waiting = None;
         let taken = handle.write_now(std::iter::once(op), level, || -> Reply {
-            let completer = completer.take().expect("asked for once");
+            let (completer, answer) = new();
+            waiting = Some(answer);
             Box::new(move |result| completer.complete(result))
         });
-        match (taken, completer) {
-            (Some(Ok(())), _) => {}
-            (Some(Err(error)), Some(completer)) => completer.complete(Err(error)),
-            (None, Some(reply)) => submit(handle, Request::Write { ops: vec![owned(op)], level, reply }),
-            (Some(Err(_)) | None, None) => unreachable!("a reply is made only for a write that was taken"),
+        match (taken, waiting) {
+            (Some(Ok(Some(commit))), _) => Pending::ready(Ok(commit)),
+            (Some(Ok(None)), Some(answer)) => answer,
+            (Some(Err(error)), _) => Pending::ready(Err(error)),
+            (Some(Ok(None)), None) => unreachable!("a write that waits was given a reply"),
+            (None, _) => {
+                let (reply, answer) = new();
+                submit(handle, Request::Write { ops: vec![owned(op)], level, reply });
+                answer
+            }
         }
-        answer
+    }
+
+    /// The session lives and this is its secret.
+    pub fn check_session_key(&self, session: SessionKey) -> Result<()> {
+        self.check_open()?;
+        self.shared.sessions.check(session, self.now_ms()).map_err(Error::Lock)
+    }
+
+    /// Whoever writes for a session knows its secret.
+    pub(super) fn check_session(&self, options: WriteOptions) -> Result<()> {
+        match options.session {
+            Some(session) => self.shared.sessions.check(session, self.now_ms()).map_err(Error::Lock),
+            None => Ok(()),
+        }
     }
 
     fn level(&self, options: WriteOptions) -> Durability {
@@ -247,6 +317,19 @@ impl Client {
         }
         Ok(places)
     }
+}
+
+/// All of a batch in one step.
+pub(super) fn write_all(tx: &mut Tx<'_>, batch: &WriteBatch, owner: Option<SessionId>) -> Result<()> {
+    for op in &batch.ops {
+        match op {
+            WriteOp::Put { keyspace, key, value, kind, expiry } => {
+                tx.put_as(*keyspace, key, value, *kind, *expiry, owner)?;
+            }
+            WriteOp::Delete { keyspace, key } => tx.delete(*keyspace, key)?,
+        }
+    }
+    Ok(())
 }
 
 /// A closure as a shard's program.

@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use super::damage::Damage;
 use super::le::{fixed_u32, fixed_u64, is_zero};
-use crate::ids::{FencingToken, Keyspace, SessionId};
+use crate::ids::{FencingToken, Keyspace, SessionId, Token};
 use crate::lock::Mode;
 use crate::ring::{hash_tag, token_of};
 
@@ -85,6 +85,12 @@ pub fn place_of(name: &[u8]) -> Vec<u8> {
     };
     key.push(form);
     key
+}
+
+/// The token of [`place_of`], which decides on which shard a lock is.
+pub fn token_of_place(name: &[u8]) -> Token {
+    // The tag of a place between braces is the name itself.
+    if hash_tag(name).len() == name.len() && name.contains(&b'}') { token_of(&place_of(name)) } else { token_of(name) }
 }
 
 pub fn hold_key(name: &[u8], session: SessionId) -> Vec<u8> {

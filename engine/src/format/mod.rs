@@ -8,6 +8,7 @@ pub mod batch;
 pub mod block;
 pub mod bloom;
 pub mod damage;
+pub mod ephemeral;
 pub mod fate;
 pub mod footer;
 pub mod frame;

@@ -5,6 +5,10 @@
 //! Does not: log, read a clock, or know what a shard is.
 
 pub mod deadlock;
+mod hold;
+pub mod line;
+pub mod look;
+mod names;
 pub mod sessions;
 pub mod table;
 mod timers;
@@ -51,7 +55,7 @@ pub struct SessionKey {
 }
 
 /// By what a request for a lock can be taken back: chosen by whoever asks, different among the session's requests.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AskId(pub u64);
 
 /// What a lock's new or old holder is told.

@@ -3,12 +3,12 @@
 //! Guards: a session that has ended or run out is never alive again; whoever names a session must know its secret.
 //! Does not: store sessions or end their holds; whoever finds one due does.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use super::table::BySession;
 use super::timers::Timers;
 use super::{LockError, SessionKey, margin_ms};
 use crate::event::Event;
@@ -22,6 +22,8 @@ struct Session {
     ttl_ms: u64,
     label: Vec<u8>,
     deadline_ms: AtomicU64,
+    /// How often it stands in line, anywhere.
+    waits: AtomicU32,
 }
 
 /// A session, to look at.
@@ -47,7 +49,11 @@ type Listener = Box<dyn Fn(&LockLost) + Send + Sync>;
 /// All sessions of an open engine.
 #[derive(Default)]
 pub struct Sessions {
-    all: RwLock<HashMap<SessionId, Arc<Session>>>,
+    all: RwLock<BySession<Arc<Session>>>,
+    /// How many stand in line, anywhere.
+    waits: AtomicUsize,
+    /// Somebody will look at the waits without being told.
+    watched: AtomicBool,
     /// One for each session; moved on when it fires and the session was kept alive meanwhile.
     timers: Mutex<Timers<SessionId>>,
     /// Ended, but not yet everywhere.
@@ -62,9 +68,17 @@ impl Sessions {
     /// A session begins to live, for its whole time.
     pub fn add(&self, key: SessionKey, ttl_ms: u64, label: Vec<u8>, now_ms: u64) {
         let deadline_ms = now_ms.saturating_add(ttl_ms);
-        let session = Session { secret: key.secret, ttl_ms, label, deadline_ms: AtomicU64::new(deadline_ms) };
-        self.all.write().insert(key.id, Arc::new(session));
-        self.timers.lock().add(deadline_ms + margin_ms(ttl_ms), key.id);
+        let session =
+            Session { secret: key.secret, ttl_ms, label, deadline_ms: AtomicU64::new(deadline_ms), waits: 0.into() };
+        let sessions = {
+            let mut all = self.all.write();
+            all.insert(key.id, Arc::new(session));
+            all.len()
+        };
+        let mut timers = self.timers.lock();
+        timers.add(deadline_ms + margin_ms(ttl_ms), key.id);
+        timers.sweep(sessions, |id| self.contains(*id));
+        drop(timers);
         self.stir.set();
     }
 
@@ -76,10 +90,10 @@ impl Sessions {
         self.all.read().contains_key(&id)
     }
 
-    fn find(&self, key: SessionKey) -> Result<Arc<Session>, LockError> {
+    fn with<T>(&self, key: SessionKey, look: impl FnOnce(&Session) -> T) -> Result<T, LockError> {
         let all = self.all.read();
         let session = all.get(&key.id).ok_or(LockError::NoSession { id: key.id })?;
-        if session.secret == key.secret { Ok(Arc::clone(session)) } else { Err(LockError::WrongSecret { id: key.id }) }
+        if session.secret == key.secret { Ok(look(session)) } else { Err(LockError::WrongSecret { id: key.id }) }
     }
 
     /// How long a hold of this session may last after all contact with it is lost.
@@ -91,25 +105,25 @@ impl Sessions {
 
     /// The session lives and this is its secret.
     pub fn check(&self, key: SessionKey, now_ms: u64) -> Result<(), LockError> {
-        let session = self.find(key)?;
-        if now_ms < session.deadline_ms.load(Ordering::Acquire) {
-            Ok(())
-        } else {
-            Err(LockError::NoSession { id: key.id })
+        match self.with(key, |session| now_ms < session.deadline_ms.load(Ordering::Acquire))? {
+            true => Ok(()),
+            false => Err(LockError::NoSession { id: key.id }),
         }
     }
 
     /// Begin its time anew. A session that has run out stays so.
     pub fn keep_alive(&self, key: SessionKey, now_ms: u64) -> Result<(), LockError> {
-        let session = self.find(key)?;
-        let longer = |deadline: u64| (now_ms < deadline).then(|| deadline.max(now_ms.saturating_add(session.ttl_ms)));
-        let moved = session.deadline_ms.fetch_update(Ordering::AcqRel, Ordering::Acquire, longer);
+        let moved = self.with(key, |session| {
+            let longer =
+                |deadline: u64| (now_ms < deadline).then(|| deadline.max(now_ms.saturating_add(session.ttl_ms)));
+            session.deadline_ms.fetch_update(Ordering::AcqRel, Ordering::Acquire, longer)
+        })?;
         moved.map(drop).map_err(|_| LockError::NoSession { id: key.id })
     }
 
     /// Whether this is the session's secret; it may have run out already.
     pub fn knows(&self, key: SessionKey) -> Result<(), LockError> {
-        self.find(key).map(drop)
+        self.with(key, |_| ())
     }
 
     /// From now on it lives no more. False: it did not, or somebody else has ended it.
@@ -148,6 +162,41 @@ impl Sessions {
         due
     }
 
+    /// How many there are, those included that have run out and were not yet ended.
+    pub fn count(&self) -> usize {
+        self.all.read().len()
+    }
+
+    /// A session stands in line once more.
+    pub fn begin_wait(&self, id: SessionId) {
+        if let Some(session) = self.all.read().get(&id) {
+            session.waits.fetch_add(1, Ordering::Relaxed);
+        }
+        self.waits.fetch_add(1, Ordering::SeqCst);
+        if !self.watched.load(Ordering::SeqCst) {
+            self.stir.set();
+        }
+    }
+
+    /// It left a line.
+    pub fn end_wait(&self, id: SessionId) {
+        if let Some(session) = self.all.read().get(&id) {
+            session.waits.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.waits.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether anybody waits. While waits are watched, who begins to wait stirs nobody.
+    pub fn watch_waits(&self, on: bool) -> bool {
+        self.watched.store(on, Ordering::SeqCst);
+        self.waits.load(Ordering::SeqCst) > 0
+    }
+
+    /// Which sessions wait, anywhere.
+    pub fn waiting(&self) -> Waiting<'_> {
+        Waiting { all: self.all.read() }
+    }
+
     pub fn next_due_ms(&self) -> Option<u64> {
         self.timers.lock().next_ms()
     }
@@ -170,6 +219,17 @@ impl Sessions {
 
     pub fn info(&self, id: SessionId, now_ms: u64) -> Option<SessionInfo> {
         self.all.read().get(&id).and_then(|session| session.info(id, now_ms))
+    }
+}
+
+/// While it lives, no session is added or removed.
+pub struct Waiting<'a> {
+    all: RwLockReadGuard<'a, BySession<Arc<Session>>>,
+}
+
+impl Waiting<'_> {
+    pub fn contains(&self, id: SessionId) -> bool {
+        self.all.get(&id).is_some_and(|session| session.waits.load(Ordering::Relaxed) > 0)
     }
 }
 

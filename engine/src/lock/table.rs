@@ -1,54 +1,23 @@
 //! The locks of one shard: holds, and those who wait in line.
 //!
 //! Guards: modes are compatible among the running holds of a name; a line is served from its front; each hold and each waiter
-//! has a deadline or lives by its session; nothing is left of a name that nobody holds or wants.
+//! has a deadline or lives by its session; nothing is left of a name that nobody holds or wants; no step's cost grows with how many
+//! hold or wait, but by a logarithm.
 //! Does not: log. A decision is asked for, logged by the caller, and then entered; in between nobody else may ask.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 
+use super::hold::{Held, Holds};
+pub use super::hold::{Hold, NewHold};
+pub use super::line::Ticket;
+use super::line::{Ends, Waiter, WaiterId, Waiters};
+pub use super::names::LockId;
+use super::names::Names;
 use super::timers::Timers;
-use super::{Guard, LockError, Mode, margin_ms};
+use super::{AskId, Guard, LockError, Mode};
+use crate::canary::{Canary, planted};
 use crate::ids::{FencingToken, SessionId};
-
-/// A place in line; ascends.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Ticket(pub u64);
-
-/// What one session holds of a lock.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Hold {
-    pub session: SessionId,
-    pub mode: Mode,
-    pub count: u32,
-    pub token: FencingToken,
-    /// `None`: as long as the session.
-    pub lease_ms: Option<u64>,
-    /// When the lease ends; `u64::MAX` if only with the session.
-    pub until_ms: u64,
-    pub since_unix_ms: u64,
-}
-
-impl Hold {
-    fn is_running(&self, now_ms: u64) -> bool {
-        now_ms < self.until_ms
-    }
-
-    /// When somebody else may be served.
-    fn gone_ms(&self) -> u64 {
-        self.lease_ms.map_or(u64::MAX, |lease| self.until_ms.saturating_add(margin_ms(lease)))
-    }
-}
-
-/// A hold to be logged and entered; it gets its token from the log unless it has one already.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NewHold {
-    pub session: SessionId,
-    pub mode: Mode,
-    pub count: u32,
-    pub token: Option<FencingToken>,
-    pub lease_ms: Option<u64>,
-    pub since_unix_ms: u64,
-}
 
 /// What somebody asks of a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +25,16 @@ pub struct Ask {
     pub session: SessionId,
     pub mode: Mode,
     pub lease_ms: Option<u64>,
+}
+
+/// How somebody stands in line.
+pub struct Wanted<R> {
+    pub ask: Ask,
+    /// `u64::MAX`: as long as its session.
+    pub until_ms: u64,
+    /// By what it can be taken back.
+    pub id: Option<AskId>,
+    pub reply: R,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,162 +53,38 @@ pub enum Release {
     Expired,
 }
 
-pub struct Waiter<R> {
-    pub ask: Ask,
-    pub upgrade: bool,
-    pub since_ms: u64,
-    /// `u64::MAX`: as long as its session.
-    pub until_ms: u64,
-    pub reply: R,
-}
-
-struct Lock<R> {
-    /// By session.
-    holds: Vec<Hold>,
-    /// How many of them are shared.
-    shared: usize,
-    /// Permits that they have taken together.
-    units: u64,
-    /// The one shared holder that waits to be alone.
-    upgrade: Option<(Ticket, Waiter<R>)>,
-    line: BTreeMap<Ticket, Waiter<R>>,
-}
-
-impl<R> Default for Lock<R> {
-    fn default() -> Lock<R> {
-        Lock { holds: Vec::new(), shared: 0, units: 0, upgrade: None, line: BTreeMap::new() }
-    }
-}
-
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    Lease(Box<[u8]>, SessionId),
-    Wait(Box<[u8]>, Ticket),
-}
-
-/// What a timer was for, if it still stands.
-pub enum Due<R> {
-    /// Holds of this name are past their margin; see [`LockTable::gone`].
-    Name(Box<[u8]>),
-    /// A waiter's time is up; it was taken out of the line. Who stood behind it may be served.
-    TimedOut(Box<[u8]>, Waiter<R>),
-}
-
-/// One side of a lock's inspection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LockInfo {
-    pub name: Vec<u8>,
-    pub holds: Vec<Hold>,
-    pub waiting: Vec<WaitInfo>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WaitInfo {
-    pub session: SessionId,
-    pub mode: Mode,
-    pub waited_ms: u64,
-}
-
-/// A waiter and one whom it waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Edge {
-    pub waiter: SessionId,
-    pub since_ms: u64,
-    pub ticket: Ticket,
-    pub blocker: SessionId,
-}
-
-/// What one session has to do with one name.
 #[derive(Default)]
-struct Part {
-    holds: bool,
-    waits: Vec<Ticket>,
+pub(super) struct Lock {
+    pub(super) holds: Holds,
+    /// No hold is past its margin before.
+    gone_ms: Option<u64>,
+    /// The one shared holder that waits to be alone.
+    pub(super) upgrade: Option<WaiterId>,
+    pub(super) line: Ends,
+    pub(super) waiting: usize,
 }
 
-pub struct LockTable<R> {
-    locks: HashMap<Box<[u8]>, Lock<R>>,
-    /// Names in which a session has a hold or waits.
-    sessions: HashMap<SessionId, HashMap<Box<[u8]>, Part>>,
-    timers: Timers<Timer>,
-    next_ticket: u64,
-    waiting: usize,
-}
-
-impl<R> Default for LockTable<R> {
-    fn default() -> LockTable<R> {
-        LockTable {
-            locks: HashMap::new(),
-            sessions: HashMap::new(),
-            timers: Timers::default(),
-            next_ticket: 0,
-            waiting: 0,
-        }
-    }
-}
-
-impl<R> Lock<R> {
-    fn of(&self, session: SessionId) -> Option<&Hold> {
-        self.holds.binary_search_by_key(&session, |hold| hold.session).ok().map(|at| &self.holds[at])
-    }
-
-    fn of_mut(&mut self, session: SessionId) -> Option<&mut Hold> {
-        self.holds.binary_search_by_key(&session, |hold| hold.session).ok().map(|at| &mut self.holds[at])
-    }
-
-    /// Put in, replace or take out a session's hold.
-    fn set(&mut self, session: SessionId, new: Option<Hold>) -> Option<Hold> {
-        let at = self.holds.binary_search_by_key(&session, |hold| hold.session);
-        let old = match (at, new) {
-            (Ok(at), Some(new)) => Some(std::mem::replace(&mut self.holds[at], new)),
-            (Ok(at), None) => Some(self.holds.remove(at)),
-            (Err(at), Some(new)) => {
-                self.holds.insert(at, new);
-                None
-            }
-            (Err(_), None) => None,
-        };
-        for (hold, sign) in old.iter().map(|hold| (hold, false)).chain(new.iter().map(|hold| (hold, true))) {
-            let (shared, units) = match hold.mode {
-                Mode::Exclusive => (0, 0),
-                Mode::Shared => (1, 0),
-                Mode::Semaphore { units, .. } => (0, u64::from(units)),
-            };
-            if sign {
-                (self.shared, self.units) = (self.shared + shared, self.units + units);
-            } else {
-                (self.shared, self.units) = (self.shared - shared, self.units - units);
-            }
-        }
-        old
+impl Lock {
+    fn is_idle(&self) -> bool {
+        self.holds.is_empty() && self.waiting == 0
     }
 
     /// Whether the others leave room for this mode.
     fn admits(&self, ask: &Ask) -> bool {
-        let own = self.of(ask.session);
+        let own = self.holds.of(ask.session).map(|held| held.hold.mode);
         let others = self.holds.len() - usize::from(own.is_some());
-        let own_mode = own.map(|own| own.mode);
         match ask.mode {
             Mode::Exclusive => others == 0,
-            Mode::Shared => others == self.shared - usize::from(own_mode == Some(Mode::Shared)),
+            Mode::Shared => others == self.holds.shared() - usize::from(own == Some(Mode::Shared)),
             Mode::Semaphore { permits, units } => {
                 let semaphores = self.holds.first().is_none_or(|hold| matches!(hold.mode, Mode::Semaphore { .. }));
-                semaphores && self.units + u64::from(units) <= u64::from(permits)
+                semaphores && self.holds.units() + u64::from(units) <= u64::from(permits)
             }
         }
     }
 
-    fn is_idle(&self) -> bool {
-        self.holds.is_empty() && self.line.is_empty() && self.upgrade.is_none()
-    }
-
-    fn other_permits(&self, mode: Mode) -> Option<u32> {
-        let Mode::Semaphore { permits: asked, .. } = mode else { return None };
-        // Holders and the line's end agree with all others already.
-        let last = self.line.values().next_back().map(|waiter| waiter.ask.mode);
-        self.holds.first().map(|hold| hold.mode).into_iter().chain(last).find_map(|mode| match mode {
-            Mode::Semaphore { permits, .. } if permits != asked => Some(permits),
-            _ => None,
-        })
+    fn front(&self) -> Option<WaiterId> {
+        self.upgrade.or(self.line.first)
     }
 }
 
@@ -240,11 +95,116 @@ impl Mode {
     }
 }
 
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Lease { lock: LockId, session: SessionId, timer: u64 },
+    Wait { waiter: WaiterId, ticket: Ticket },
+}
+
+/// What a timer was for, if it still stands.
+pub enum Due<R> {
+    /// Holds of this name are past their margin; see [`LockTable::gone`].
+    Name(LockId),
+    /// A waiter's time is up; it was taken out of the line. Who stood behind it may be served; [`LockTable::settle`] is due.
+    TimedOut(LockId, Waiter<R>),
+}
+
+/// What one session has here. It is kept until the session ends, so that who comes again finds it.
+#[derive(Default)]
+struct Member {
+    holds: Option<LockId>,
+    waits: Ends,
+}
+
+/// That a session waits for a name, with however many requests.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    /// The ticket with which it began.
+    pub(super) began: Ticket,
+    pub(super) since_ms: u64,
+    waits: u32,
+}
+
+/// Numbers of sessions are drawn by chance: they need no more hashing than to spread small ones in tests.
+#[derive(Default)]
+pub struct SpreadHasher(u64);
+
+impl Hasher for SpreadHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+pub type BySession<T> = HashMap<SessionId, T, BuildHasherDefault<SpreadHasher>>;
+
+pub struct LockTable<R> {
+    pub(super) names: Names<Lock>,
+    members: BySession<Member>,
+    pub(super) waiters: Waiters<R>,
+    /// Who waits for what.
+    pub(super) parts: BTreeMap<(SessionId, LockId), Part>,
+    /// Names for which somebody waits.
+    pub(super) contended: BTreeSet<LockId>,
+    timers: Timers<Timer>,
+    next_timer: u64,
+    /// Timers that stand for something at most.
+    timed: usize,
+}
+
 impl<R> LockTable<R> {
+    pub fn new(hash_seed: u64) -> LockTable<R> {
+        LockTable {
+            names: Names::new(hash_seed),
+            members: BySession::default(),
+            waiters: Waiters::default(),
+            parts: BTreeMap::new(),
+            contended: BTreeSet::new(),
+            timers: Timers::default(),
+            next_timer: 1,
+            timed: 0,
+        }
+    }
+
+    // -- names
+
+    pub fn find(&self, name: &[u8]) -> Option<LockId> {
+        self.names.find(name)
+    }
+
+    /// The place of a name; [`LockTable::settle`] is due when the step ends.
+    pub fn find_or_add(&mut self, name: &[u8]) -> LockId {
+        self.names.find_or_add(name)
+    }
+
+    /// Forget a name that nobody holds or wants. True: it is gone.
+    pub fn settle(&mut self, id: LockId) -> bool {
+        let idle = self.names.lock(id).is_idle();
+        if idle {
+            self.names.remove(id);
+        }
+        idle
+    }
+
+    pub fn name(&self, id: LockId) -> &[u8] {
+        self.names.name(id)
+    }
+
+    pub fn names(&self) -> usize {
+        self.names.len()
+    }
+
     // -- deciding: nothing changes
 
     /// What would come of asking now.
-    pub fn decide(&self, name: &[u8], ask: &Ask, now_ms: u64, unix_ms: u64) -> Result<Decision, LockError> {
+    pub fn decide(&self, id: LockId, ask: &Ask, now_ms: u64, unix_ms: u64) -> Result<Decision, LockError> {
         let fresh = NewHold {
             session: ask.session,
             mode: ask.mode,
@@ -253,8 +213,11 @@ impl<R> LockTable<R> {
             lease_ms: ask.lease_ms,
             since_unix_ms: unix_ms,
         };
-        let Some(lock) = self.locks.get(name) else { return Ok(Decision::Grant(fresh)) };
-        if let Some(own) = lock.of(ask.session) {
+        let lock = self.names.lock(id);
+        if lock.is_idle() {
+            return Ok(Decision::Grant(fresh));
+        }
+        if let Some(own) = lock.holds.of(ask.session).map(|held| held.hold) {
             if !own.is_running(now_ms) {
                 return Err(LockError::Expired);
             }
@@ -278,76 +241,84 @@ impl<R> LockTable<R> {
             if lock.admits(ask) {
                 return Ok(Decision::Grant(NewHold { count: own.count.saturating_add(1), ..fresh }));
             }
-            return match &lock.upgrade {
+            return match lock.upgrade.map(|other| self.waiters.get(other).ask.session) {
                 // Each keeps its share until it has the whole.
-                Some((_, other)) => Err(LockError::Deadlock { cycle: vec![ask.session, other.ask.session] }),
+                Some(other) => Err(LockError::Deadlock { cycle: vec![ask.session, other] }),
                 None => Ok(Decision::Wait),
             };
         }
-        if let Some(permits) = lock.other_permits(ask.mode) {
+        if let Some(permits) = self.other_permits(lock, ask.mode) {
             return Err(LockError::OtherPermits { permits });
         }
-        let first = lock.line.is_empty() && lock.upgrade.is_none();
-        Ok(if first && lock.admits(ask) { Decision::Grant(fresh) } else { Decision::Wait })
+        Ok(if lock.waiting == 0 && lock.admits(ask) { Decision::Grant(fresh) } else { Decision::Wait })
     }
 
-    /// Who is to be served next of those who wait for `name`, if it can be now.
-    pub fn next_to_serve(&self, name: &[u8], unix_ms: u64) -> Option<(Ticket, NewHold)> {
-        let lock = self.locks.get(name)?;
-        let (ticket, waiter) = match &lock.upgrade {
-            Some((ticket, waiter)) => (ticket, waiter),
-            None => lock.line.first_key_value()?,
-        };
+    fn other_permits(&self, lock: &Lock, mode: Mode) -> Option<u32> {
+        let Mode::Semaphore { permits: asked, .. } = mode else { return None };
+        // Holders and the line's end agree with all others already.
+        let last = self.waiters.last_of(&lock.line).map(|waiter| waiter.ask.mode);
+        lock.holds.first().map(|hold| hold.mode).into_iter().chain(last).find_map(|mode| match mode {
+            Mode::Semaphore { permits, .. } if permits != asked => Some(permits),
+            _ => None,
+        })
+    }
+
+    /// Who is to be served next of those who wait, if it can be now.
+    pub fn next_to_serve(&self, id: LockId, unix_ms: u64) -> Option<(WaiterId, NewHold)> {
+        let lock = self.names.lock(id);
+        let front = lock.front()?;
+        let ask = self.waiters.get(front).ask;
         // A waiter whose session holds the lock by now counts up.
-        let own = lock.of(waiter.ask.session);
-        let admitted = own.is_some_and(|own| own.mode.covers(waiter.ask.mode)) || lock.admits(&waiter.ask);
+        let own = lock.holds.of(ask.session).map(|held| held.hold);
+        let covering = own.filter(|own| own.mode.covers(ask.mode));
+        let admitted = covering.is_some() || lock.admits(&ask);
         let hold = NewHold {
-            session: waiter.ask.session,
-            mode: own.filter(|own| own.mode.covers(waiter.ask.mode)).map_or(waiter.ask.mode, |own| own.mode),
+            session: ask.session,
+            mode: covering.map_or(ask.mode, |own| own.mode),
             count: own.map_or(1, |own| own.count.saturating_add(1)),
-            token: own.filter(|own| own.mode.covers(waiter.ask.mode)).map(|own| own.token),
-            lease_ms: waiter.ask.lease_ms,
+            token: covering.map(|own| own.token),
+            lease_ms: ask.lease_ms,
             since_unix_ms: unix_ms,
         };
-        admitted.then_some((*ticket, hold))
+        admitted.then_some((front, hold))
     }
 
     /// What a release would leave.
     pub fn decide_release(
         &self,
-        name: &[u8],
+        id: LockId,
         session: SessionId,
         token: Option<FencingToken>,
         now_ms: u64,
     ) -> Result<Release, LockError> {
-        let own = self.own(name, session, token)?;
+        let own = self.own(id, session, token)?;
         if !own.is_running(now_ms) {
             return Ok(Release::Expired);
         }
         Ok(match own.count {
             0 | 1 => Release::Gone,
-            count => Release::Counted(NewHold { count: count - 1, ..kept(own) }),
+            count => Release::Counted(NewHold { count: count - 1, ..own.kept() }),
         })
     }
 
     /// An exclusive hold as a shared one, with its token.
     pub fn decide_downgrade(
         &self,
-        name: &[u8],
+        id: LockId,
         session: SessionId,
         token: Option<FencingToken>,
         now_ms: u64,
     ) -> Result<NewHold, LockError> {
-        let own = self.own(name, session, token)?;
+        let own = self.own(id, session, token)?;
         match own.mode {
             _ if !own.is_running(now_ms) => Err(LockError::Expired),
-            Mode::Exclusive | Mode::Shared => Ok(NewHold { mode: Mode::Shared, ..kept(own) }),
+            Mode::Exclusive | Mode::Shared => Ok(NewHold { mode: Mode::Shared, ..own.kept() }),
             Mode::Semaphore { permits, .. } => Err(LockError::OtherPermits { permits }),
         }
     }
 
-    fn own(&self, name: &[u8], session: SessionId, token: Option<FencingToken>) -> Result<&Hold, LockError> {
-        let own = self.locks.get(name).and_then(|lock| lock.of(session)).ok_or(LockError::NotHeld)?;
+    fn own(&self, id: LockId, session: SessionId, token: Option<FencingToken>) -> Result<&Hold, LockError> {
+        let own = &self.names.lock(id).holds.of(session).ok_or(LockError::NotHeld)?.hold;
         match token {
             Some(token) if token != own.token => Err(LockError::WrongToken { current: own.token }),
             Some(_) | None => Ok(own),
@@ -361,25 +332,32 @@ impl<R> LockTable<R> {
         now_ms: u64,
         is_live: impl Fn(SessionId) -> bool,
     ) -> Result<(), LockError> {
-        let running = |hold: &&Hold| hold.is_running(now_ms) && is_live(hold.session);
-        let holds = self.locks.get(guard.name.as_slice()).map_or(&[][..], |lock| &lock.holds);
-        if holds.iter().filter(running).any(|hold| hold.token == guard.token) {
+        let running =
+            |hold: &&Hold| (hold.is_running(now_ms) || planted(Canary::GuardOutlivesLease)) && is_live(hold.session);
+        let lock = self.find(&guard.name).map(|id| self.names.lock(id));
+        if lock.and_then(|lock| lock.holds.with_token(guard.token)).filter(running).is_some() {
             return Ok(());
         }
-        let current = holds.iter().filter(running).map(|hold| hold.token).max();
+        let current = lock.and_then(|lock| lock.holds.newest_first().find(running).map(|hold| hold.token));
         Err(LockError::Fenced { token: guard.token, current })
     }
 
-    /// Sessions whose holds of `name` are past lease and margin.
-    pub fn gone(&self, name: &[u8], now_ms: u64) -> Vec<SessionId> {
-        let holds = self.locks.get(name).map_or(&[][..], |lock| &lock.holds);
-        holds.iter().filter(|hold| hold.gone_ms() <= now_ms).map(|hold| hold.session).collect()
+    /// Sessions whose holds are past lease and margin.
+    pub fn gone(&mut self, id: LockId, now_ms: u64) -> Vec<SessionId> {
+        let lock = self.names.lock_mut(id);
+        if lock.gone_ms.is_none_or(|at| at > now_ms) {
+            return Vec::new();
+        }
+        let gone = lock.holds.iter().filter(|hold| hold.gone_ms() <= now_ms).map(|hold| hold.session).collect();
+        // What cannot be removed now is looked at again.
+        lock.gone_ms = lock.holds.iter().map(Hold::gone_ms).min().filter(|at| *at != u64::MAX);
+        gone
     }
 
     // -- entering what was decided and logged
 
     /// A hold that was logged with `token`. Its lease begins now.
-    pub fn enter(&mut self, name: &[u8], new: NewHold, token: FencingToken, now_ms: u64) {
+    pub fn enter(&mut self, id: LockId, new: NewHold, token: FencingToken, now_ms: u64) {
         let hold = Hold {
             session: new.session,
             mode: new.mode,
@@ -389,45 +367,77 @@ impl<R> LockTable<R> {
             until_ms: new.lease_ms.map_or(u64::MAX, |lease| now_ms.saturating_add(lease)),
             since_unix_ms: new.since_unix_ms,
         };
-        let key: Box<[u8]> = name.into();
-        let lock = self.locks.entry(key.clone()).or_default();
-        let own = lock.of(new.session).copied();
-        // Nothing shortens what was promised.
-        let until_ms = own.map_or(hold.until_ms, |own| hold.until_ms.max(own.until_ms));
-        lock.set(new.session, Some(Hold { until_ms, ..hold }));
-        if hold.lease_ms.is_some() && own.is_none_or(|own| own.lease_ms.is_none()) {
-            self.timers.add(hold.gone_ms(), Timer::Lease(key.clone(), new.session));
+        let own = self.names.lock(id).holds.of(new.session).copied();
+        let mut held = match own {
+            // Nothing shortens what was promised.
+            Some(own) => Held { hold: Hold { until_ms: hold.until_ms.max(own.hold.until_ms), ..hold }, ..own },
+            None => Held { hold, timer: 0, prev: None, next: self.link(id, new.session) },
+        };
+        // A hold that had no end keeps none.
+        if held.hold.gone_ms() != u64::MAX && held.timer == 0 {
+            held.timer = self.next_timer;
+            self.next_timer += 1;
+            self.timed += 1;
+            let timer = Timer::Lease { lock: id, session: new.session, timer: held.timer };
+            self.add_timer(held.hold.gone_ms(), timer);
         }
-        self.sessions.entry(new.session).or_default().entry(key).or_default().holds = true;
+        let lock = self.names.lock_mut(id);
+        if held.timer != 0 {
+            let gone_ms = held.hold.gone_ms();
+            lock.gone_ms = Some(lock.gone_ms.map_or(gone_ms, |at| at.min(gone_ms)));
+        }
+        lock.holds.put(held);
+    }
+
+    /// Put a lock in front of those that a session holds; says which is next.
+    fn link(&mut self, id: LockId, session: SessionId) -> Option<LockId> {
+        let next = self.members.entry(session).or_default().holds.replace(id);
+        if let Some(held) = next.and_then(|next| self.names.lock_mut(next).holds.of_mut(session)) {
+            held.prev = Some(id);
+        }
+        next
     }
 
     /// The mode of a hold that was logged anew.
-    pub fn enter_mode(&mut self, name: &[u8], session: SessionId, mode: Mode, count: u32) {
-        if let Some(lock) = self.locks.get_mut(name)
-            && let Some(own) = lock.of(session).copied()
-        {
-            lock.set(session, Some(Hold { mode, count, ..own }));
+    pub fn enter_mode(&mut self, id: LockId, session: SessionId, mode: Mode, count: u32) {
+        let lock = self.names.lock_mut(id);
+        if let Some(own) = lock.holds.of(session).copied() {
+            lock.holds.put(Held { hold: Hold { mode, count, ..own.hold }, ..own });
         }
     }
 
-    /// A hold's removal was logged.
-    pub fn remove(&mut self, name: &[u8], session: SessionId) {
-        if let Some(lock) = self.locks.get_mut(name) {
-            lock.set(session, None);
+    /// A hold's removal was logged. [`LockTable::settle`] is due.
+    pub fn remove(&mut self, id: LockId, session: SessionId) {
+        let lock = self.names.lock_mut(id);
+        let Some(held) = lock.holds.take(session) else { return };
+        if lock.holds.is_empty() {
+            lock.gone_ms = None;
         }
-        self.forget(name, session, |part| part.holds = false);
+        self.timed -= usize::from(held.timer != 0);
+        let Held { prev, next, .. } = held;
+        match prev.and_then(|prev| self.names.lock_mut(prev).holds.of_mut(session)) {
+            Some(before) => before.next = next,
+            None => {
+                if let Some(member) = self.members.get_mut(&session) {
+                    member.holds = next;
+                }
+            }
+        }
+        if let Some(behind) = next.and_then(|next| self.names.lock_mut(next).holds.of_mut(session)) {
+            behind.prev = prev;
+        }
     }
 
     /// The lease begins anew. Not logged: after a restart it would run for its whole length anyway.
     pub fn renew(
         &mut self,
-        name: &[u8],
+        id: LockId,
         session: SessionId,
         token: Option<FencingToken>,
         now_ms: u64,
     ) -> Result<FencingToken, LockError> {
-        self.own(name, session, token)?;
-        let own = self.locks.get_mut(name).and_then(|lock| lock.of_mut(session)).expect("found above");
+        self.own(id, session, token)?;
+        let own = &mut self.names.lock_mut(id).holds.of_mut(session).expect("found above").hold;
         if !own.is_running(now_ms) {
             return Err(LockError::Expired);
         }
@@ -440,84 +450,84 @@ impl<R> LockTable<R> {
     // -- the line
 
     pub fn waiting(&self) -> usize {
-        self.waiting
-    }
-
-    pub fn names(&self) -> usize {
-        self.locks.len()
+        self.waiters.count()
     }
 
     /// Stand in line, as [`Decision::Wait`] said.
-    pub fn stand_in_line(&mut self, name: &[u8], ask: Ask, now_ms: u64, until_ms: u64, reply: R) -> Ticket {
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
-        let key: Box<[u8]> = name.into();
-        let lock = self.locks.entry(key.clone()).or_default();
+    pub fn stand_in_line(&mut self, id: LockId, wanted: Wanted<R>, now_ms: u64) {
+        let Wanted { ask, until_ms, id: asked, reply } = wanted;
+        let waiter = Waiter { ask, since_ms: now_ms, until_ms, id: asked, reply };
+        let lock = self.names.lock_mut(id);
         // A second upgrade of the same session, while the first waits for room in the log, stands in line like any other.
-        let upgrade = ask.mode == Mode::Exclusive && lock.of(ask.session).is_some() && lock.upgrade.is_none();
-        let waiter = Waiter { ask, upgrade, since_ms: now_ms, until_ms, reply };
+        let upgrade = ask.mode == Mode::Exclusive && lock.holds.of(ask.session).is_some() && lock.upgrade.is_none();
+        let member = self.members.entry(ask.session).or_default();
+        let line = (!upgrade).then_some(&mut lock.line);
+        let (at, ticket) = self.waiters.add(id, waiter, line, &mut member.waits);
         if upgrade {
-            lock.upgrade = Some((ticket, waiter));
-        } else {
-            lock.line.insert(ticket, waiter);
+            lock.upgrade = Some(at);
         }
+        lock.waiting += 1;
+        if lock.waiting == 1 {
+            self.contended.insert(id);
+        }
+        let part = self.parts.entry((ask.session, id));
+        part.or_insert(Part { began: ticket, since_ms: now_ms, waits: 0 }).waits += 1;
         if until_ms != u64::MAX {
-            self.timers.add(until_ms, Timer::Wait(key.clone(), ticket));
+            self.timed += 1;
+            self.add_timer(until_ms, Timer::Wait { waiter: at, ticket });
         }
-        self.sessions.entry(ask.session).or_default().entry(key).or_default().waits.push(ticket);
-        self.waiting += 1;
-        ticket
     }
 
-    /// Take somebody out of the line, wherever it stands.
-    pub fn leave_line(&mut self, name: &[u8], ticket: Ticket) -> Option<Waiter<R>> {
-        let lock = self.locks.get_mut(name)?;
-        let waiter = match lock.upgrade.take_if(|(own, _)| *own == ticket) {
-            Some((_, waiter)) => waiter,
-            None => lock.line.remove(&ticket)?,
+    /// Take somebody out of the line, wherever it stands. [`LockTable::settle`] is due.
+    pub fn leave_line(&mut self, at: WaiterId) -> Waiter<R> {
+        let id = self.waiters.lock_of(at);
+        let session = self.waiters.get(at).ask.session;
+        let lock = self.names.lock_mut(id);
+        let line = if lock.upgrade == Some(at) {
+            lock.upgrade = None;
+            None
+        } else {
+            Some(&mut lock.line)
         };
-        self.waiting -= 1;
-        self.forget(name, waiter.ask.session, |part| part.waits.retain(|own| *own != ticket));
-        Some(waiter)
-    }
-
-    /// Take out of the line what a session waits for with such a reply.
-    pub fn leave_where(&mut self, name: &[u8], session: SessionId, is_it: impl Fn(&R) -> bool) -> Option<Waiter<R>> {
-        let waits = &self.sessions.get(&session)?.get(name)?.waits;
-        let lock = self.locks.get(name)?;
-        let waiter = |ticket: &Ticket| match &lock.upgrade {
-            Some((own, waiter)) if own == ticket => Some(waiter),
-            _ => lock.line.get(ticket),
-        };
-        let ticket = waits.iter().copied().find(|ticket| waiter(ticket).is_some_and(|waiter| is_it(&waiter.reply)))?;
-        self.leave_line(name, ticket)
-    }
-
-    /// Take the first out of the line.
-    pub fn take_first(&mut self, name: &[u8]) -> Option<Waiter<R>> {
-        let lock = self.locks.get(name)?;
-        let ticket = lock.upgrade.as_ref().map(|(ticket, _)| *ticket).or(lock.line.keys().next().copied())?;
-        self.leave_line(name, ticket)
-    }
-
-    fn forget(&mut self, name: &[u8], session: SessionId, change: impl FnOnce(&mut Part)) {
-        if let Some(parts) = self.sessions.get_mut(&session)
-            && let Some(part) = parts.get_mut(name)
-        {
-            change(part);
-            if !part.holds && part.waits.is_empty() {
-                parts.remove(name);
-            }
-            if parts.is_empty() {
-                self.sessions.remove(&session);
-            }
+        lock.waiting -= 1;
+        if lock.waiting == 0 {
+            self.contended.remove(&id);
         }
-        if self.locks.get(name).is_some_and(Lock::is_idle) {
-            self.locks.remove(name);
+        let member = self.members.get_mut(&session).expect("who waits is known");
+        let waiter = self.waiters.remove(at, line, &mut member.waits);
+        self.timed -= usize::from(waiter.until_ms != u64::MAX);
+        let part = self.parts.get_mut(&(session, id)).expect("who waits is known");
+        part.waits -= 1;
+        if part.waits == 0 {
+            self.parts.remove(&(session, id));
         }
+        waiter
+    }
+
+    /// Whose wait can be taken back by this name.
+    pub fn asked(&self, id: LockId, session: SessionId, ask: AskId) -> Option<WaiterId> {
+        self.waiters.asked(session, ask).filter(|at| self.waiters.lock_of(*at) == id)
+    }
+
+    /// One of those who wait for anything.
+    pub fn any_waiter(&self) -> Option<(LockId, WaiterId)> {
+        let id = *self.contended.first()?;
+        self.names.lock(id).front().map(|at| (id, at))
     }
 
     // -- time and sessions
+
+    fn add_timer(&mut self, at_ms: u64, timer: Timer) {
+        self.timers.add(at_ms, timer);
+        let (names, waiters) = (&self.names, &self.waiters);
+        self.timers.sweep(self.timed, |timer| match timer {
+            // One that is being entered is not there yet: it has the largest number.
+            Timer::Lease { lock, session, timer } => {
+                *timer + 1 == self.next_timer || timer_of(names, *lock, *session) == Some(*timer)
+            }
+            Timer::Wait { waiter, ticket } => waiters.stands(*waiter, *ticket),
+        });
+    }
 
     /// When [`LockTable::due`] has something, at the earliest.
     pub fn next_due_ms(&self) -> Option<u64> {
@@ -528,18 +538,30 @@ impl<R> LockTable<R> {
     pub fn due(&mut self, now_ms: u64) -> Option<Due<R>> {
         while let Some(timer) = self.timers.pop_due(now_ms) {
             match timer {
-                Timer::Lease(name, session) => {
-                    let gone_ms = self.locks.get(&name).and_then(|lock| lock.of(session)).map(Hold::gone_ms);
-                    match gone_ms {
-                        Some(at) if at <= now_ms => return Some(Due::Name(name)),
-                        Some(u64::MAX) | None => {}
+                Timer::Lease { lock, session, timer } => {
+                    if timer_of(&self.names, lock, session) != Some(timer) {
+                        continue;
+                    }
+                    let held = self.names.lock_mut(lock).holds.of_mut(session).expect("it has a timer");
+                    match held.hold.gone_ms() {
+                        at if at <= now_ms => {
+                            // Should it stay for now, it is looked at by name.
+                            held.timer = 0;
+                            self.timed -= 1;
+                            return Some(Due::Name(lock));
+                        }
+                        u64::MAX => {
+                            held.timer = 0;
+                            self.timed -= 1;
+                        }
                         // It was renewed meanwhile.
-                        Some(at) => self.timers.add(at, Timer::Lease(name, session)),
+                        at => self.timers.add(at, Timer::Lease { lock, session, timer }),
                     }
                 }
-                Timer::Wait(name, ticket) => {
-                    if let Some(waiter) = self.leave_line(&name, ticket) {
-                        return Some(Due::TimedOut(name, waiter));
+                Timer::Wait { waiter, ticket } => {
+                    if self.waiters.stands(waiter, ticket) {
+                        let lock = self.waiters.lock_of(waiter);
+                        return Some(Due::TimedOut(lock, self.leave_line(waiter)));
                     }
                 }
             }
@@ -547,102 +569,31 @@ impl<R> LockTable<R> {
         None
     }
 
-    /// The names in which a session has a hold or waits.
-    pub fn names_of(&self, session: SessionId) -> Vec<Box<[u8]>> {
-        let mut names: Vec<_> = self.sessions.get(&session).into_iter().flat_map(HashMap::keys).cloned().collect();
-        // The order decides what is logged when.
-        names.sort_unstable();
-        names
+    /// One name that a session holds.
+    pub fn held_by(&self, session: SessionId) -> Option<LockId> {
+        self.members.get(&session)?.holds
     }
 
-    pub fn holds(&self, name: &[u8], session: SessionId) -> bool {
-        self.locks.get(name).is_some_and(|lock| lock.of(session).is_some())
+    /// One name for which a session waits, and its place there.
+    pub fn waited_by(&self, session: SessionId) -> Option<(LockId, WaiterId)> {
+        let first = self.members.get(&session)?.waits.first?;
+        Some((self.waiters.lock_of(first), first))
     }
 
-    pub fn token_of(&self, name: &[u8], session: SessionId) -> Option<FencingToken> {
-        self.locks.get(name).and_then(|lock| lock.of(session)).map(|hold| hold.token)
-    }
-
-    /// Take all waits of a session out of the line of `name`.
-    pub fn leave_all(&mut self, name: &[u8], session: SessionId) -> Vec<Waiter<R>> {
-        let part = self.sessions.get(&session).and_then(|parts| parts.get(name));
-        let tickets = part.map(|part| part.waits.clone()).unwrap_or_default();
-        tickets.into_iter().filter_map(|ticket| self.leave_line(name, ticket)).collect()
-    }
-
-    // -- looking
-
-    pub fn info(&self, name: &[u8], now_ms: u64, waiting_max: usize) -> Option<LockInfo> {
-        let lock = self.locks.get(name)?;
-        let waiters = lock.upgrade.iter().map(|(_, waiter)| waiter).chain(lock.line.values());
-        let waiting = waiters
-            .take(waiting_max)
-            .map(|waiter| WaitInfo {
-                session: waiter.ask.session,
-                mode: waiter.ask.mode,
-                waited_ms: now_ms.saturating_sub(waiter.since_ms),
-            })
-            .collect();
-        Some(LockInfo { name: name.to_vec(), holds: lock.holds.clone(), waiting })
-    }
-
-    /// All names that are held or wanted, sorted.
-    pub fn all_names(&self) -> Vec<Box<[u8]>> {
-        let mut names: Vec<_> = self.locks.keys().cloned().collect();
-        names.sort_unstable();
-        names
-    }
-
-    /// Who waits for whom: each waiter for the holders that do not admit it and for the nearest before it in line that must
-    /// have had its turn first.
-    pub fn edges(&self, out: &mut Vec<(Box<[u8]>, Edge)>) {
-        let mut names: Vec<&Box<[u8]>> = self
-            .locks
-            .iter()
-            .filter(|(_, lock)| lock.upgrade.is_some() || !lock.line.is_empty())
-            .map(|(n, _)| n)
-            .collect();
-        names.sort_unstable();
-        for name in names {
-            let lock = &self.locks[name];
-            let waiters = lock.upgrade.iter().map(|(ticket, waiter)| (ticket, waiter)).chain(&lock.line);
-            // The nearest before, and the nearest that is not shared.
-            let (mut last, mut last_alone) = (None::<&Ask>, None::<&Ask>);
-            for (ticket, waiter) in waiters {
-                let ask = &waiter.ask;
-                let mut edge = |blocker: SessionId| {
-                    if blocker != ask.session {
-                        let edge = Edge { waiter: ask.session, since_ms: waiter.since_ms, ticket: *ticket, blocker };
-                        out.push((name.clone(), edge));
-                    }
-                };
-                lock.holds.iter().filter(|hold| !agree(hold.mode, ask.mode)).for_each(|hold| edge(hold.session));
-                let nearest = if ask.mode == Mode::Shared { last_alone } else { last };
-                nearest.into_iter().for_each(|blocker| edge(blocker.session));
-                last = Some(ask);
-                if ask.mode != Mode::Shared {
-                    last_alone = Some(ask);
-                }
-            }
+    /// A session that has ended, and has nothing here any more.
+    pub fn forget_session(&mut self, session: SessionId) {
+        if let Some(member) = self.members.remove(&session) {
+            assert!(member.holds.is_none() && member.waits.first.is_none(), "a session that ended holds nothing");
         }
     }
-}
 
-/// Whether two holds of these modes never exclude each other.
-fn agree(a: Mode, b: Mode) -> bool {
-    a == Mode::Shared && b == Mode::Shared
-}
-
-/// A hold as it would be logged without a change.
-fn kept(own: &Hold) -> NewHold {
-    NewHold {
-        session: own.session,
-        mode: own.mode,
-        count: own.count,
-        token: Some(own.token),
-        lease_ms: own.lease_ms,
-        since_unix_ms: own.since_unix_ms,
+    pub fn token_of(&self, id: LockId, session: SessionId) -> Option<FencingToken> {
+        self.names.lock(id).holds.of(session).map(|held| held.hold.token)
     }
+}
+
+fn timer_of(names: &Names<Lock>, id: LockId, session: SessionId) -> Option<u64> {
+    names.get(id)?.holds.of(session).map(|held| held.timer)
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use buffer::{AlignedBuf, IoBuf, SharedRegion, SlotBuf};
+pub use uring::DiskFacts;
 
 use crate::canary::{Canary, planted};
 use crate::ids::ShardId;
@@ -96,6 +97,11 @@ fn wrote_only(done: usize, len: usize) -> io::Error {
     io::Error::new(io::ErrorKind::WriteZero, format!("wrote {done} of {len} bytes"))
 }
 
+/// A read that ended before the file did.
+pub(crate) fn read_only(done: usize, len: usize) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, format!("read {done} of {len} bytes"))
+}
+
 /// An open file. The blocking calls may be made from any thread.
 pub trait File: Send + Sync {
     fn path(&self) -> &Path;
@@ -103,6 +109,11 @@ pub trait File: Send + Sync {
     fn size(&self) -> io::Result<u64>;
     /// Fill `buf` from `offset`, short only at the end of the file; returns the bytes read.
     fn read_blocking(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// Fill `buf` from `offset`; the caller knows that the file has so many bytes there.
+    fn read_all_blocking(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let done = self.read_blocking(offset, buf)?;
+        if done == buf.len() { Ok(()) } else { Err(read_only(done, buf.len())) }
+    }
     /// Write all of `buf`.
     fn write_blocking(&self, offset: u64, buf: &[u8]) -> io::Result<()>;
     /// Write all of `buf` and make those bytes durable, in one call where the kernel has one.

@@ -8,14 +8,18 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::ephemeral::{Ephemerals, names_owners};
 use super::gate::{Gate, GateNews};
-use super::locking::{LockRequest, Locks};
+use super::lock_request::LockRequest;
+use super::locking::Locks;
 use super::request::{Program, Reply, Request};
-use super::tx::{Tx, TxPart, TxWrite, ops};
+use super::stages::{self, SAMPLED, Stages};
+use super::tx::{Tx, TxPart, TxWorld, TxWrite, ops};
 use super::view::ShardView;
 use crate::canary::{Canary, planted};
 use crate::error::{Error, Poisoned, Result, Stage};
 use crate::format::block::Op;
+use crate::format::ephemeral::EPHEMERALS;
 use crate::format::record::{self, OpRef};
 use crate::ids::{CommitTs, Keyspace, Lsn, ShardId};
 use crate::options::Durability;
@@ -29,6 +33,8 @@ use crate::txn::timestamps::Timestamps;
 use crate::value::WriteOp;
 use crate::wal::flush::FlushError;
 use crate::wal::{Appended, FlushPlan, Log, Next, Refused, Room, Segment};
+use crate::watch::feed::Feed;
+use crate::watch::hub::Hub;
 
 /// Sealed memtables that may wait for their checkpoint before writers do.
 const SEALED_MAX: usize = 4;
@@ -47,6 +53,8 @@ struct Waiter {
     need: Need,
     /// The commit that becomes visible with it.
     wrote: Option<CommitTs>,
+    /// When it began to wait, if that is counted.
+    since_ns: Option<u64>,
     answer: Answer,
 }
 
@@ -129,6 +137,9 @@ pub struct ShardCore {
     pub(super) outbox: Outbox,
     pub(super) locks: Locks,
     key_locks: KeyLocks,
+    pub(super) ephemerals: Ephemerals,
+    /// While anybody watches.
+    feed: Option<Box<Feed>>,
     order: Order,
     closing: bool,
     memtable_bytes: u64,
@@ -137,6 +148,7 @@ pub struct ShardCore {
     ring: Arc<Ring>,
     pub(super) clock: Arc<dyn Clock>,
     pub counters: Counters,
+    pub stages: Stages,
 }
 
 /// What a shard did, for `stat` and metrics.
@@ -164,12 +176,13 @@ pub struct CoreParts {
     pub ring: Arc<Ring>,
     pub clock: Arc<dyn Clock>,
     pub locks: Locks,
+    pub ephemerals: Ephemerals,
 }
 
 impl ShardCore {
     pub fn new(parts: CoreParts) -> ShardCore {
-        let CoreParts { view, log, memory, sealed, tables, memtable_bytes, hash_seed, timestamps, ring, clock, locks } =
-            parts;
+        let CoreParts { view, log, memory, sealed, tables, memtable_bytes, hash_seed, .. } = parts;
+        let CoreParts { timestamps, ring, clock, locks, ephemerals, .. } = parts;
         let mut core = ShardCore {
             view,
             log,
@@ -183,6 +196,8 @@ impl ShardCore {
             outbox: Outbox::default(),
             locks,
             key_locks: KeyLocks::default(),
+            ephemerals,
+            feed: None,
             order: Order::Deferred,
             closing: false,
             memtable_bytes,
@@ -191,6 +206,7 @@ impl ShardCore {
             ring,
             clock,
             counters: Counters::default(),
+            stages: Stages::default(),
         };
         core.publish();
         // What the opening found is settled.
@@ -206,8 +222,14 @@ impl ShardCore {
         &self.timestamps
     }
 
-    pub(super) fn key_locks(&self) -> &KeyLocks {
-        &self.key_locks
+    /// What a step sees of this shard.
+    pub(super) fn tx_part<'a>(&'a self, state: &'a ReadState) -> TxPart<'a> {
+        TxPart { shard: self.view.id, state, locks: &self.key_locks, ephemerals: &self.ephemerals }
+    }
+
+    /// What a step sees beside its shards.
+    pub(super) fn tx_world(&self) -> TxWorld<'_> {
+        TxWorld { ring: &self.ring, clock: &*self.clock, sessions: self.locks.sessions(), timestamps: &self.timestamps }
     }
 
     /// Whether something was applied that readers do not see yet.
@@ -328,8 +350,8 @@ impl ShardCore {
 
     fn run(&mut self, program: Box<dyn Program>, level: Durability) {
         let (state, _) = self.view.latest();
-        let parts = [TxPart { shard: self.view.id, state: &state, locks: &self.key_locks }];
-        let mut tx = Tx::new(&parts, &self.ring, self.clock.wall_ms());
+        let parts = [self.tx_part(&state)];
+        let mut tx = Tx::new(&parts, self.tx_world());
         let reply = program.run(&mut tx);
         let writes = tx.writes;
         if writes.is_empty() {
@@ -385,21 +407,29 @@ impl ShardCore {
         self.outbox.replies.push((reply, Err(error)));
     }
 
-    /// Write borrowed ops at once, for a caller that holds the shard and found that it [`ShardCore::accepts`].
-    /// `Err` gives nothing back because nothing was taken.
+    /// Write borrowed ops at once, for a caller that holds the shard and found that it [`ShardCore::accepts`]. Gives the commit if
+    /// that is all; else the reply is called when it is. `Err` gives nothing back because nothing was taken.
     pub fn write_now<'a>(
         &mut self,
         ops: impl Iterator<Item = OpRef<'a>> + Clone,
         level: Durability,
         reply: impl FnOnce() -> Reply,
-    ) -> std::result::Result<(), Option<Error>> {
+    ) -> std::result::Result<Option<CommitTs>, Option<Error>> {
         if let Some(error) = self.refusal() {
             return Err(Some(error));
         }
         match self.write(ops, level) {
+            // Nobody stands in line before it, and it waits for nothing.
+            Ok((commit, Need::Nothing)) if self.waiters.is_empty() => {
+                show(&mut self.feed, &self.view, commit);
+                self.view.in_flight.set_oldest(CommitTs::MAX);
+                self.log.settle(commit);
+                self.stir_watches();
+                Ok(Some(commit))
+            }
             Ok((commit, need)) => {
                 self.wait(need, Some(commit), reply());
-                Ok(())
+                Ok(None)
             }
             Err(Unwritten::Later(_)) => {
                 self.outbox.kick_background = true;
@@ -435,8 +465,24 @@ impl ShardCore {
         }
     }
 
-    /// One record into the log and the memtable.
+    /// One record into the log and the memtable, with what it means for ephemeral keys.
     pub(super) fn write<'a>(
+        &mut self,
+        ops: impl Iterator<Item = OpRef<'a>> + Clone,
+        level: Durability,
+    ) -> std::result::Result<(CommitTs, Need), Unwritten> {
+        if self.ephemerals.is_empty() && !names_owners(ops.clone()) {
+            return self.write_record(ops, level);
+        }
+        let released = self.ephemerals.released_by(ops.clone());
+        let entries = released.iter().map(|entry| OpRef { keyspace: EPHEMERALS, key: entry, change: Op::Delete });
+        let ops = ops.map(lent).chain(entries);
+        let written = self.write_record(ops.clone(), level)?;
+        self.ephemerals.follow(ops);
+        Ok(written)
+    }
+
+    fn write_record<'a>(
         &mut self,
         ops: impl Iterator<Item = OpRef<'a>> + Clone,
         level: Durability,
@@ -444,6 +490,7 @@ impl ShardCore {
         let frees = ops.clone().all(|op| matches!(op.change, Op::Delete));
         let room = if frees { Room::Reserve } else { Room::Ordinary };
         self.check_memory(room)?;
+        let began_ns = self.counters.writes.is_multiple_of(SAMPLED).then(|| self.clock.monotonic_ns());
         let len = record::encoded_len(0, ops.clone());
         let (timestamps, in_flight) = (&self.timestamps, &self.view.in_flight);
         let mut commit = CommitTs::ZERO;
@@ -452,7 +499,11 @@ impl ShardCore {
             record::encode(out, commit, &[], ops.clone());
         });
         let appended = appended.map_err(|refused| self.unwritten(refused))?;
-        Ok((commit, self.enter(commit, appended, len, ops, level)))
+        let need = self.enter(commit, appended, len, ops, level);
+        if let Some(began_ns) = began_ns {
+            self.stages.record(stages::Stage::Appended, self.clock.monotonic_ns().saturating_sub(began_ns));
+        }
+        Ok((commit, need))
     }
 
     /// This shard's part of a commit, for which there is room. `shards` are all that have one; none if it is this one alone.
@@ -469,6 +520,7 @@ impl ShardCore {
         let appended = appended.expect("room was found, and nobody came between");
         // It may leave no version, and yet the log is trimmed behind it.
         self.memory.note(commit);
+        self.ephemerals.follow(ops.clone());
         self.enter(commit, appended, len, ops, level)
     }
 
@@ -478,9 +530,12 @@ impl ShardCore {
         commit: CommitTs,
         appended: Appended,
         len: usize,
-        ops: impl Iterator<Item = OpRef<'a>>,
+        ops: impl Iterator<Item = OpRef<'a>> + Clone,
         level: Durability,
     ) -> Need {
+        if let Some(feed) = &mut self.feed {
+            feed.note(commit, ops.clone());
+        }
         insert_all(&mut self.memory, ops.map(|op| (op.keyspace, op.key, NewVersion { ts: commit, op: op.change })));
         self.counters.writes += 1;
         self.counters.write_bytes += len as u64;
@@ -522,14 +577,16 @@ impl ShardCore {
 
     /// Stand in line; whoever is in front and has what it needs is answered.
     pub(super) fn wait(&mut self, need: Need, wrote: Option<CommitTs>, reply: Reply) {
-        self.waiters.push_back(Waiter { need, wrote, answer: Answer::Reply(reply) });
+        let counted = matches!((need, wrote), (Need::Durable(_), Some(_))) && self.counters.writes % SAMPLED == 1;
+        let since_ns = counted.then(|| self.clock.monotonic_ns());
+        self.waiters.push_back(Waiter { need, wrote, since_ns, answer: Answer::Reply(reply) });
         self.release();
     }
 
     /// Stand in line with a commit of several shards. The caller holds them all, and calls [`ShardCore::pass_gates`] on each once all
     /// stand.
     pub(super) fn wait_at(&mut self, need: Need, wrote: Option<CommitTs>, gate: Arc<Gate>) {
-        self.waiters.push_back(Waiter { need, wrote, answer: Answer::Gate { gate, came: false } });
+        self.waiters.push_back(Waiter { need, wrote, since_ns: None, answer: Answer::Gate { gate, came: false } });
     }
 
     pub(super) fn pass_gates(&mut self) {
@@ -560,7 +617,7 @@ impl ShardCore {
             if let Answer::Gate { gate, came } = &mut front.answer {
                 if !std::mem::replace(came, true) {
                     if let Some(at) = visible.take() {
-                        self.view.set_visible(at);
+                        show(&mut self.feed, &self.view, at);
                     }
                     if front.wrote.is_some() {
                         self.view.stand_at(gate);
@@ -573,7 +630,10 @@ impl ShardCore {
                     break;
                 }
             }
-            let Waiter { wrote, answer, .. } = self.waiters.pop_front().expect("seen above");
+            let Waiter { wrote, since_ns, answer, .. } = self.waiters.pop_front().expect("seen above");
+            if let Some(since_ns) = since_ns {
+                self.stages.answered(since_ns, self.clock.monotonic_ns());
+            }
             visible = wrote.or(visible);
             moved |= wrote.is_some();
             if let Answer::Reply(reply) = answer {
@@ -581,12 +641,13 @@ impl ShardCore {
             }
         }
         if let Some(at) = visible {
-            self.view.set_visible(at);
+            show(&mut self.feed, &self.view, at);
         }
         if moved {
             self.log.settle(self.view.visible());
             let oldest = self.waiters.iter().find_map(|waiter| waiter.wrote);
             self.view.in_flight.set_oldest(oldest.unwrap_or(CommitTs::MAX));
+            self.stir_watches();
         }
     }
 
@@ -598,7 +659,11 @@ impl ShardCore {
         }
         // Without a deadline the time does not matter, and reading it costs.
         let now = if self.log.has_deadline() { self.clock.monotonic_ns() } else { 0 };
-        self.log.begin(now)
+        let next = self.log.begin(now);
+        if matches!(next, Next::Flush(_)) {
+            self.stages.flush_begins(self.clock.monotonic_ns());
+        }
+        next
     }
 
     /// A flush ended; answers those it served. Ends the shard for good if it failed.
@@ -606,6 +671,7 @@ impl ShardCore {
         match outcome {
             Ok(plan) => {
                 self.counters.flushes += 1;
+                self.stages.flush_ends(self.clock.monotonic_ns());
                 self.counters.flushed_bytes += plan.write.as_ref().map_or(0, |write| write.buf.len() as u64);
                 let rolled = plan.roll.is_some();
                 self.log.finish(plan);
@@ -614,6 +680,7 @@ impl ShardCore {
                 // A slot or room in a segment may be what it waited for; nobody else would look.
                 self.retry_stalled();
                 self.serve_unserved();
+                self.tick_missed();
             }
             Err(error) => self.poison(error.stage, error.to_string()),
         }
@@ -645,6 +712,26 @@ impl ShardCore {
         }
         self.refuse_line(&error);
         self.refuse_key_waits(&error);
+        self.stir_watches();
+    }
+
+    fn stir_watches(&self) {
+        if let Some(feed) = &self.feed {
+            feed.stir();
+        }
+    }
+
+    /// From now on what is committed is shown to the hub.
+    pub fn begin_feed(&mut self, hub: &Arc<Hub>, round: u64) {
+        match &mut self.feed {
+            Some(feed) => feed.round = feed.round.max(round),
+            None => self.feed = Some(Box::new(Feed::new(Arc::clone(hub), self.view.id, round))),
+        }
+    }
+
+    /// Nobody watches who entered in this round or before.
+    pub fn end_feed(&mut self, round: u64) {
+        self.feed.take_if(|feed| feed.round <= round);
     }
 
     fn read_state(&self) -> Arc<ReadState> {
@@ -786,6 +873,19 @@ impl ShardCore {
     pub fn memory_bytes(&self) -> u64 {
         self.memory.bytes() + self.sealed.iter().map(|sealed| sealed.memtable.bytes()).sum::<u64>()
     }
+}
+
+/// An op lent for a shorter time, beside others that live no longer.
+fn lent<'b, 'a: 'b>(op: OpRef<'a>) -> OpRef<'b> {
+    op
+}
+
+/// Everything up to a commit is visible now, to readers and to watches.
+fn show(feed: &mut Option<Box<Feed>>, view: &ShardView, at: CommitTs) {
+    if let Some(feed) = feed {
+        feed.show(at);
+    }
+    view.set_visible(at);
 }
 
 fn plain_reply(reply: crate::pending::Completer<()>) -> Reply {

@@ -16,19 +16,24 @@ use parking_lot::{Mutex, MutexGuard};
 use super::core::{Outbox, ShardCore};
 use super::gate::GateNews;
 use super::request::{Reply, Request};
+use super::stages::Stage;
 use super::view::ShardView;
-use crate::error::{Error, Poisoned, Result, Stage};
+use crate::error::{self, Error, Poisoned, Result};
 use crate::event::Event;
 use crate::format::record::OpRef;
+use crate::ids::CommitTs;
 use crate::options::Durability;
 use crate::pending::Helper;
+use crate::runtime::Clock;
 use crate::wal::flush::{FlushError, perform_blocking};
 use crate::wal::{FlushPlan, Next};
 
 pub struct ShardHandle {
     pub view: Arc<ShardView>,
     core: Mutex<ShardCore>,
-    inbox: ArrayQueue<Request>,
+    /// With the time at which each came.
+    inbox: ArrayQueue<(Request, u64)>,
+    clock: Arc<dyn Clock>,
     /// Requests wait in the inbox, or room for them appeared.
     pub pump: Event,
     /// The log wants looking at.
@@ -52,6 +57,7 @@ impl ShardHandle {
     pub fn new(view: Arc<ShardView>, core: ShardCore, inbox_len: u32) -> ShardHandle {
         ShardHandle {
             view,
+            clock: Arc::clone(&core.clock),
             core: Mutex::new(core),
             inbox: ArrayQueue::new(inbox_len as usize),
             pump: Event::default(),
@@ -129,7 +135,7 @@ impl ShardHandle {
         let mut held: Vec<Held<'_>> = shards.iter().map(|shard| shard.lock()).collect();
         for (shard, core) in shards.iter().zip(&mut held) {
             while core.accepts()
-                && let Some(request) = shard.inbox.pop()
+                && let Some((request, _)) = shard.inbox.pop()
             {
                 core.execute(request);
             }
@@ -164,7 +170,7 @@ impl ShardHandle {
     }
 
     fn enqueue(&self, request: Request) -> std::result::Result<(), Request> {
-        self.inbox.push(request)?;
+        self.inbox.push((request, self.clock.monotonic_ns())).map_err(|(request, _)| request)?;
         self.pump.set();
         if self.closed.load(Ordering::Acquire) {
             // The pump may have gone: nobody else would answer.
@@ -177,13 +183,14 @@ impl ShardHandle {
         self.inbox.capacity() as u64
     }
 
-    /// Write borrowed ops if the shard is free; `None` if it is not, and the caller should submit a request.
+    /// Write borrowed ops if the shard is free; `None` if it is not, and the caller should submit a request. The commit is given if it
+    /// need not wait; else the reply is called with it.
     pub fn write_now<'a>(
         &self,
         ops: impl Iterator<Item = OpRef<'a>> + Clone,
         level: Durability,
         reply: impl FnOnce() -> Reply,
-    ) -> Option<Result<()>> {
+    ) -> Option<Result<Option<CommitTs>>> {
         if !self.inbox.is_empty() {
             return None;
         }
@@ -195,7 +202,7 @@ impl ShardHandle {
         let outcome = core.write_now(ops, level, reply);
         self.release(core);
         match outcome {
-            Ok(()) => Some(Ok(())),
+            Ok(done) => Some(Ok(done)),
             Err(Some(error)) => Some(Err(error)),
             Err(None) => None,
         }
@@ -205,11 +212,14 @@ impl ShardHandle {
     pub fn drain_inbox(&self, at_most: usize) -> usize {
         let mut core = self.lock();
         let mut executed = 0;
+        let now_ns = self.clock.monotonic_ns();
         while executed < at_most && core.accepts() {
-            let Some(request) = self.inbox.pop() else { break };
+            let Some((request, came_ns)) = self.inbox.pop() else { break };
+            core.stages.record(Stage::Hopped, now_ns.saturating_sub(came_ns));
             core.execute(request);
             executed += 1;
         }
+        core.tick_missed();
         self.release(core);
         executed
     }
@@ -238,7 +248,7 @@ impl ShardHandle {
     }
 
     fn refuse_all(&self) {
-        while let Some(request) = self.inbox.pop() {
+        while let Some((request, _)) = self.inbox.pop() {
             request.refuse(Error::Closed);
         }
     }
@@ -272,7 +282,7 @@ impl Drop for Held<'_> {
         if std::thread::panicking() {
             let cause = "an assertion failed while the shard was at work; please report it".to_owned();
             let view = &self.shard.view;
-            view.poison(Arc::new(Poisoned { shard: view.id, stage: Stage::Assertion, cause }));
+            view.poison(Arc::new(Poisoned { shard: view.id, stage: error::Stage::Assertion, cause }));
             // It tells those who wait.
             self.shard.flush.set();
         }

@@ -1,4 +1,4 @@
-//! What the engine keeps for itself among a shard's keys (sessions, holds of locks), read back at the opening without asking
+//! What the engine keeps for itself among a shard's keys (sessions, holds of locks, whose ephemeral keys are), read back at the opening without asking
 //! memory to be in order: the replay sets it aside, the tables are scanned for the rest.
 
 use std::collections::BTreeMap;
@@ -9,6 +9,7 @@ use super::recover::Offline;
 use crate::error::Result;
 use crate::format::block::Op;
 use crate::format::damage::Damage;
+use crate::format::ephemeral::placed_by;
 use crate::format::hold::{HOLDS, SESSIONS, StoredHold, StoredSession, parse_hold_key, parse_session_key};
 use crate::format::record::OpRef;
 use crate::ids::{CommitTs, Keyspace, SessionId};
@@ -26,9 +27,9 @@ pub struct SetAside {
 }
 
 #[derive(Clone)]
-struct Entry {
+pub(super) struct Entry {
     version: CommitTs,
-    value: Vec<u8>,
+    pub value: Vec<u8>,
 }
 
 impl SetAside {
@@ -58,7 +59,7 @@ impl Offline {
     /// The shard's locks as they were held. Until `closed_until_ms` others may be held of which nothing is on disk.
     pub fn locks(&self, ring: &Ring, sessions: &Arc<Sessions>, closed_until_ms: u64) -> Result<Locks> {
         let now_ms = self.clock.monotonic_ms();
-        let mut locks = Locks::new(Arc::clone(sessions), closed_until_ms);
+        let mut locks = Locks::new(Arc::clone(sessions), closed_until_ms, self.hash_seed);
         for (key, entry) in self.entries(HOLDS, ring)? {
             let (name, session) = parse_hold_key(&key).map_err(|damage| self.damaged(damage))?;
             let hold = StoredHold::decode(&entry.value).map_err(|damage| self.damaged(damage))?;
@@ -67,12 +68,12 @@ impl Offline {
         Ok(locks)
     }
 
-    fn damaged(&self, damage: Damage) -> crate::error::Error {
+    pub(super) fn damaged(&self, damage: Damage) -> crate::error::Error {
         damage.in_file(&self.fs.root().join(&self.paths.dir), 0)
     }
 
     /// All that stands in an internal keyspace and is this shard's by `ring`.
-    fn entries(&self, keyspace: Keyspace, ring: &Ring) -> Result<BTreeMap<Vec<u8>, Entry>> {
+    pub(super) fn entries(&self, keyspace: Keyspace, ring: &Ring) -> Result<BTreeMap<Vec<u8>, Entry>> {
         let state = ReadState {
             active: MemWriter::new(Order::Kept, self.hash_seed).seal(),
             sealed: Vec::new(),
@@ -97,7 +98,7 @@ impl Offline {
                 }
             }
         }
-        found.retain(|key, _| ring.owner_of_key(key) == self.shard);
+        found.retain(|key, _| ring.owner_of_key(placed_by(keyspace, key)) == self.shard);
         Ok(found)
     }
 }

@@ -17,6 +17,7 @@ use super::request::Reply;
 use super::tx::{Tx, TxPart, TxWrite, ops};
 use crate::error::Result;
 use crate::format::block::Op;
+use crate::format::ephemeral::{EPHEMERALS, placed_by};
 use crate::format::record;
 use crate::ids::{CommitTs, Keyspace, ShardId};
 use crate::lock::Guard;
@@ -151,11 +152,8 @@ impl JointStep<'_, '_> {
 
     fn run(&mut self) -> (Result<()>, Writes) {
         let states: Vec<_> = self.cores.iter().map(|core| core.view.latest().0).collect();
-        let held = self.cores.iter().zip(&states);
-        let parts: Vec<TxPart<'_>> =
-            held.map(|(core, state)| TxPart { shard: core.view.id, state, locks: core.key_locks() }).collect();
-        let now_ms = self.cores[0].clock.wall_ms();
-        let mut tx = Tx::new(&parts, self.cores[0].ring(), now_ms);
+        let parts: Vec<TxPart<'_>> = self.cores.iter().zip(&states).map(|(core, state)| core.tx_part(state)).collect();
+        let mut tx = Tx::new(&parts, self.cores[0].tx_world());
         let ran = self.joint.program.run(&mut tx);
         let writes = if ran.is_ok() { std::mem::take(&mut tx.writes) } else { Writes::new() };
         (ran, writes)
@@ -197,7 +195,13 @@ impl JointStep<'_, '_> {
         let mut of_shard: Vec<Writes> = self.cores.iter().map(|_| Writes::new()).collect();
         let ring = self.cores[0].ring();
         for (key, write) in writes {
-            of_shard[self.place(ring.owner_of_key(&key.1))].insert(key, write);
+            of_shard[self.place(ring.owner_of_key(placed_by(key.0, &key.1)))].insert(key, write);
+        }
+        for (core, writes) in self.cores.iter().zip(&mut of_shard) {
+            // Ephemeral keys that are written without a word of whose they are now are nobody's.
+            for entry in core.ephemerals().released_by(ops(writes)) {
+                writes.insert((EPHEMERALS, entry), TxWrite::Delete);
+            }
         }
         let rests_on = |at: usize| {
             self.joint.reads == Reads::Latest

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::recover::{Home, ShardPaths, sync_dir};
 use crate::error::{Error, Result};
+use crate::format::ephemeral::placed_by;
 use crate::format::manifest::{Manifest, TableMeta};
 use crate::ids::{CommitTs, Keyspace, Lsn, ShardId};
 use crate::mirror::MirrorFile;
@@ -197,7 +198,7 @@ impl Keeper {
     ) -> Result<Arc<TableSet>> {
         let old = job.runs;
         let sources: Vec<Source> = old.iter().cloned().map(Source::Run).collect();
-        let own = |_: Keyspace, key: &[u8]| ring.owner_of_key(key) == self.shard;
+        let own = |keyspace: Keyspace, key: &[u8]| ring.owner_of_key(placed_by(keyspace, key)) == self.shard;
         let retention = Retention { snapshots, bottom: job.bottom, now_ms, keep: Some(&own) };
         let metas = self.write_run(executor, self.shard, &sources, &retention, None, ring_version).await?;
         let run = self.open_run(&metas)?;
@@ -320,7 +321,7 @@ impl Keeper {
     ) -> Result<Vec<TableMeta>> {
         let tables = self.tables();
         let sources: Vec<Source> = tables.runs().iter().cloned().map(Source::Run).collect();
-        let theirs = |_: Keyspace, key: &[u8]| to.owner_of_key(key) == destination;
+        let theirs = |keyspace: Keyspace, key: &[u8]| to.owner_of_key(placed_by(keyspace, key)) == destination;
         let retention = Retention { snapshots: &[], bottom: true, now_ms, keep: Some(&theirs) };
         self.write_run(executor, destination, &sources, &retention, Some(first_file), ring_version).await
     }

@@ -7,13 +7,17 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::core::{Need, ShardCore, Stalled, Unwritten};
+use super::lock_request::{LockRequest, Released, Wait};
+use super::waits::Waits;
 use crate::error::{Error, Result};
 use crate::format::block::Op;
 use crate::format::hold::{HOLDS, StoredHold, hold_key};
 use crate::format::record::OpRef;
 use crate::ids::{CommitTs, Expiry, FencingToken, Kind, SessionId};
+use crate::lock::line::WaiterId;
+use crate::lock::look::Page;
 use crate::lock::sessions::{LockLost, Sessions};
-use crate::lock::table::{Ask, Decision, Due, Edge, LockInfo, LockTable, NewHold, Release, Ticket};
+use crate::lock::table::{Ask, Decision, Due, LockId, LockTable, NewHold, Release, Wanted};
 use crate::lock::{AskId, Grant, Guard, LOCK_NAME_MAX, LockError, Mode, WAITERS_MAX};
 use crate::options::Durability;
 use crate::pending::Completer;
@@ -21,108 +25,14 @@ use crate::wal::Room;
 
 /// The largest record that one step on a lock logs.
 const RECORD_MAX: usize = 256 + LOCK_NAME_MAX;
-/// Waiters named by an inspection.
-const SHOWN_MAX: usize = 1000;
+/// Holds and waits whose time is over, or whose session has ended, that one step removes, and waiters that it serves; others have
+/// their turn in between.
+const STEP_MAX: usize = 1024;
 
 /// Somebody in line.
 pub struct Parked {
     reply: Completer<Grant>,
     level: Durability,
-    /// By what it can be taken back.
-    id: Option<AskId>,
-}
-
-/// How long somebody waits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Wait {
-    No,
-    Ms(u64),
-    AsLongAsTheSession,
-}
-
-/// What became of a release.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Released {
-    /// How often the session still holds it.
-    pub count: u32,
-    /// The lease had run out before.
-    pub expired: bool,
-}
-
-/// What a shard is asked to do with its locks.
-pub enum LockRequest {
-    Acquire {
-        name: Box<[u8]>,
-        ask: Ask,
-        wait: Wait,
-        level: Durability,
-        id: Option<AskId>,
-        reply: Completer<Grant>,
-    },
-    /// Leave the line, because whoever asked no longer wants it. Says whether it stood there.
-    Cancel {
-        name: Box<[u8]>,
-        session: SessionId,
-        id: AskId,
-        reply: Completer<bool>,
-    },
-    Release {
-        name: Box<[u8]>,
-        session: SessionId,
-        token: Option<FencingToken>,
-        level: Durability,
-        reply: Completer<Released>,
-    },
-    Downgrade {
-        name: Box<[u8]>,
-        session: SessionId,
-        token: Option<FencingToken>,
-        level: Durability,
-        reply: Completer<Grant>,
-    },
-    Renew {
-        name: Box<[u8]>,
-        session: SessionId,
-        token: Option<FencingToken>,
-        reply: Completer<FencingToken>,
-    },
-    /// All holds and waits of a session end.
-    EndSession {
-        session: SessionId,
-        reply: Completer<()>,
-    },
-    /// Leave the line, being part of a circle.
-    GiveWay {
-        name: Box<[u8]>,
-        ticket: Ticket,
-        cycle: Vec<SessionId>,
-        reply: Completer<()>,
-    },
-    Info {
-        name: Box<[u8]>,
-        reply: Completer<Option<LockInfo>>,
-    },
-    List {
-        reply: Completer<Vec<LockInfo>>,
-    },
-    Edges {
-        reply: Completer<Vec<(Box<[u8]>, Edge)>>,
-    },
-}
-
-impl LockRequest {
-    pub fn refuse(self, error: Error) {
-        match self {
-            LockRequest::Acquire { reply, .. } | LockRequest::Downgrade { reply, .. } => reply.complete(Err(error)),
-            LockRequest::Release { reply, .. } => reply.complete(Err(error)),
-            LockRequest::Cancel { reply, .. } => reply.complete(Err(error)),
-            LockRequest::Renew { reply, .. } => reply.complete(Err(error)),
-            LockRequest::EndSession { reply, .. } | LockRequest::GiveWay { reply, .. } => reply.complete(Err(error)),
-            LockRequest::Info { reply, .. } => reply.complete(Err(error)),
-            LockRequest::List { reply } => reply.complete(Err(error)),
-            LockRequest::Edges { reply } => reply.complete(Err(error)),
-        }
-    }
 }
 
 /// A shard's locks and what is left to do for them.
@@ -131,20 +41,28 @@ pub struct Locks {
     sessions: Arc<Sessions>,
     /// Names to look at again once the log has room.
     unserved: BTreeSet<Box<[u8]>>,
-    /// Sessions whose end waits for room in the log.
+    /// Names to look at once grants are given at all.
+    unopened: BTreeSet<Box<[u8]>>,
+    /// Sessions whose end is not complete: it waits for room in the log, or for its turn.
     ending: VecDeque<SessionId>,
     /// Until then a lock may be held of which nothing is on disk: nobody is granted what it does not hold already.
     closed_until_ms: u64,
+    waits: Waits,
+    /// What was due could not be done while the shard waited for room.
+    missed: bool,
 }
 
 impl Locks {
-    pub fn new(sessions: Arc<Sessions>, closed_until_ms: u64) -> Locks {
+    pub fn new(sessions: Arc<Sessions>, closed_until_ms: u64, hash_seed: u64) -> Locks {
         Locks {
-            table: LockTable::default(),
+            table: LockTable::new(hash_seed),
             sessions,
             unserved: BTreeSet::new(),
+            unopened: BTreeSet::new(),
             ending: VecDeque::new(),
             closed_until_ms,
+            waits: Waits::default(),
+            missed: false,
         }
     }
 
@@ -159,15 +77,14 @@ impl Locks {
             lease_ms: hold.lease_ms,
             since_unix_ms: hold.since_unix_ms,
         };
-        self.table.enter(name, new, token, now_ms);
-        if !self.sessions.contains(session) && !self.ending.contains(&session) {
-            self.ending.push_back(session);
-        }
+        let id = self.table.find_or_add(name);
+        self.table.enter(id, new, token, now_ms);
+        self.end_first(session);
     }
 
     pub fn next_due_ms(&self) -> Option<u64> {
         let ending = (!self.ending.is_empty()).then_some(0);
-        let opening = (!self.unserved.is_empty() && self.closed_until_ms > 0).then_some(self.closed_until_ms);
+        let opening = (!self.unopened.is_empty()).then_some(self.closed_until_ms);
         [ending, opening, self.table.next_due_ms()].into_iter().flatten().min()
     }
 
@@ -176,12 +93,33 @@ impl Locks {
         hold.token.is_some() || now_ms >= self.closed_until_ms
     }
 
+    /// What is left of a session that ended before this opening is ended first of all.
+    pub fn end_first(&mut self, session: SessionId) {
+        if !self.sessions.contains(session) && !self.ending.contains(&session) {
+            self.ending.push_back(session);
+        }
+    }
+
+    /// Sessions that have ended and have something left here.
+    pub fn ending(&self) -> Vec<SessionId> {
+        self.ending.iter().copied().collect()
+    }
+
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
     pub fn waiting(&self) -> usize {
         self.table.waiting()
     }
 
     pub fn names(&self) -> usize {
         self.table.names()
+    }
+
+    /// How long those waited who wait no more.
+    pub fn waits(&self) -> &Waits {
+        &self.waits
     }
 }
 
@@ -197,7 +135,8 @@ impl ShardCore {
     /// Execute a request; keep it for later if the log has no room for what it may log.
     pub(super) fn lock(&mut self, request: LockRequest) {
         let room = match &request {
-            LockRequest::Info { .. } | LockRequest::List { .. } | LockRequest::Edges { .. } => Ok(()),
+            LockRequest::Info { .. } | LockRequest::List { .. } => Ok(()),
+            LockRequest::Entangled { .. } | LockRequest::Blocked { .. } => Ok(()),
             LockRequest::Renew { .. } | LockRequest::GiveWay { .. } | LockRequest::Cancel { .. } => Ok(()),
             LockRequest::Release { .. } | LockRequest::EndSession { .. } => self.check_room(RECORD_MAX, Room::Reserve),
             LockRequest::Acquire { .. } | LockRequest::Downgrade { .. } => self.check_room(RECORD_MAX, Room::Ordinary),
@@ -216,77 +155,98 @@ impl ShardCore {
         let before = self.locks.next_due_ms();
         match request {
             LockRequest::Acquire { name, ask, wait, level, id, reply } => {
-                self.acquire(&name, ask, wait, Parked { reply, level, id })
+                self.acquire(&name, ask, wait, id, Parked { reply, level })
             }
             LockRequest::Cancel { name, session, id, reply } => {
-                let cancelled = self.locks.table.leave_where(&name, session, |parked| parked.id == Some(id));
-                let was_in_line = cancelled.is_some();
-                if let Some(waiter) = cancelled {
+                let place = self.locks.table.find(&name);
+                let place = place.and_then(|place| self.locks.table.asked(place, session, id).map(|at| (place, at)));
+                if let Some((place, at)) = place {
                     // Its time was cut short by whoever asked.
-                    self.refuse_waiter(waiter.reply, LockError::TimedOut);
-                    self.look_at(&name);
+                    let parked = self.leave_line(at);
+                    self.refuse_waiter(parked, LockError::TimedOut);
+                    self.look_at(place);
                 }
-                self.answer(move || reply.complete(Ok(was_in_line)));
+                self.answer(move || reply.complete(Ok(place.is_some())));
             }
             LockRequest::Release { name, session, token, level, reply } => {
                 self.release_hold(&name, session, token, level, reply);
             }
             LockRequest::Downgrade { name, session, token, level, reply } => {
-                self.downgrade(&name, session, token, Parked { reply, level, id: None });
+                self.downgrade(&name, session, token, Parked { reply, level });
             }
             LockRequest::Renew { name, session, token, reply } => {
                 let now_ms = self.now_ms();
-                let renewed = match self.locks.sessions.is_live(session, now_ms) {
-                    true => self.locks.table.renew(&name, session, token, now_ms),
-                    false => Err(LockError::NoSession { id: session }),
+                let renewed = match (self.locks.sessions.is_live(session, now_ms), self.locks.table.find(&name)) {
+                    (true, Some(place)) => self.locks.table.renew(place, session, token, now_ms),
+                    (true, None) => Err(LockError::NotHeld),
+                    (false, _) => Err(LockError::NoSession { id: session }),
                 };
                 self.answer(move || reply.complete(renewed.map_err(Error::Lock)));
             }
             LockRequest::EndSession { session, reply } => {
-                self.locks.ending.push_back(session);
+                if !self.locks.ending.contains(&session) {
+                    self.locks.ending.push_back(session);
+                }
                 self.end_sessions();
+                if self.locks.ending.contains(&session) {
+                    // There is more of it than the log has room for now.
+                    return self.stall(Stalled::Lock(LockRequest::EndSession { session, reply }));
+                }
                 // Behind what was logged for it.
                 self.wait(Need::Nothing, None, Box::new(move |done| reply.complete(done.map(drop))));
             }
-            LockRequest::GiveWay { name, ticket, cycle, reply } => {
-                if let Some(waiter) = self.locks.table.leave_line(&name, ticket) {
-                    self.refuse_waiter(waiter.reply, LockError::Deadlock { cycle });
-                    self.look_at(&name);
+            LockRequest::GiveWay { part, cycle, reply } => {
+                let mut name = None;
+                // All its requests for the name, or none: each of them keeps the circle closed.
+                while let Some(at) = self.locks.table.waiter_of(&part) {
+                    let parked = self.leave_line(at);
+                    self.refuse_waiter(parked, LockError::Deadlock { cycle: cycle.clone() });
+                    name.get_or_insert_with(|| self.locks.table.name(part.lock).to_vec());
                 }
-                self.answer(move || reply.complete(Ok(())));
+                if name.is_some() {
+                    self.look_at(part.lock);
+                }
+                self.answer(move || reply.complete(Ok(name)));
             }
-            LockRequest::Info { name, reply } => {
-                let info = self.locks.table.info(&name, self.now_ms(), SHOWN_MAX);
+            LockRequest::Info { name, shown_max, reply } => {
+                let (now_ms, table) = (self.now_ms(), &self.locks.table);
+                let info = table.find(&name).map(|place| table.info(place, now_ms, shown_max));
                 self.answer(move || reply.complete(Ok(info)));
             }
-            LockRequest::List { reply } => {
+            LockRequest::List { from, at_most, shown_max, matches, reply } => {
                 let (now_ms, table) = (self.now_ms(), &self.locks.table);
-                let all = table.all_names();
-                let list = all.iter().filter_map(|name| table.info(name, now_ms, SHOWN_MAX)).collect();
-                self.answer(move || reply.complete(Ok(list)));
+                let Page { found, next } = table.matching(from, at_most, &*matches);
+                let found = found.into_iter().map(|place| table.info(place, now_ms, shown_max)).collect();
+                self.answer(move || reply.complete(Ok(Page { found, next })));
             }
-            LockRequest::Edges { reply } => {
-                let mut edges = Vec::new();
-                self.locks.table.edges(&mut edges);
-                self.answer(move || reply.complete(Ok(edges)));
+            LockRequest::Entangled { from, reply } => {
+                let waiting = self.locks.sessions.waiting();
+                let page = self.locks.table.entangled(from, |session| waiting.contains(session));
+                drop(waiting);
+                self.answer(move || reply.complete(Ok(page)));
+            }
+            LockRequest::Blocked { entangled, reply } => {
+                let blocked = self.locks.table.blocked(&entangled);
+                self.answer(move || reply.complete(Ok(blocked)));
             }
         }
         let after = self.locks.next_due_ms();
         self.outbox.kick_locks |= after.is_some_and(|after| before.is_none_or(|before| after < before));
     }
 
-    fn acquire(&mut self, name: &[u8], ask: Ask, wait: Wait, parked: Parked) {
+    fn acquire(&mut self, name: &[u8], ask: Ask, wait: Wait, id: Option<AskId>, parked: Parked) {
         let now_ms = self.now_ms();
         if !self.locks.sessions.is_live(ask.session, now_ms) {
             return self.refuse_waiter(parked, LockError::NoSession { id: ask.session });
         }
-        self.look_at(name);
-        match self.locks.table.decide(name, &ask, now_ms, self.clock.wall_ms()) {
+        let place = self.locks.table.find_or_add(name);
+        self.serve_line(place);
+        match self.locks.table.decide(place, &ask, now_ms, self.clock.wall_ms()) {
             // What came before it may have taken the room.
             Ok(Decision::Grant(hold))
                 if self.locks.is_open(now_ms, &hold) && self.check_room(RECORD_MAX, Room::Ordinary).is_ok() =>
             {
-                self.grant(name, hold, parked);
+                self.grant(place, hold, parked);
             }
             Ok(Decision::Grant(_) | Decision::Wait) if wait == Wait::No => self.refuse_waiter(parked, LockError::Held),
             Ok(_) if self.locks.table.waiting() >= WAITERS_MAX => {
@@ -298,24 +258,22 @@ impl ShardCore {
                     Wait::Ms(ms) => now_ms.saturating_add(ms),
                     Wait::AsLongAsTheSession | Wait::No => u64::MAX,
                 };
-                self.locks.table.stand_in_line(name, ask, now_ms, until_ms, parked);
-                if self.locks.table.waiting() == 1 {
-                    self.locks.sessions.stir.set();
-                }
-                self.look_at(name);
+                self.locks.table.stand_in_line(place, Wanted { ask, until_ms, id, reply: parked }, now_ms);
+                self.locks.sessions.begin_wait(ask.session);
             }
             Err(refusal) => self.refuse_waiter(parked, refusal),
         }
+        self.look_at(place);
     }
 
     /// Log a hold and enter it; the log was found to have room.
-    fn grant(&mut self, name: &[u8], hold: NewHold, parked: Parked) {
-        let Parked { reply, level, .. } = parked;
-        match self.log_hold(name, hold, level) {
+    fn grant(&mut self, place: LockId, hold: NewHold, parked: Parked) {
+        let Parked { reply, level } = parked;
+        match self.log_hold(place, hold, level) {
             Ok((commit, need)) => {
                 let token = hold.token.unwrap_or(FencingToken(commit.0));
                 let now_ms = self.now_ms();
-                self.locks.table.enter(name, hold, token, now_ms);
+                self.locks.table.enter(place, hold, token, now_ms);
                 let grant = Grant { token, count: hold.count };
                 self.wait(need, Some(commit), Box::new(move |done| reply.complete(done.map(|_| grant))));
             }
@@ -323,13 +281,26 @@ impl ShardCore {
         }
     }
 
+    /// Take somebody out of the line.
+    fn leave_line(&mut self, at: WaiterId) -> Parked {
+        let waiter = self.locks.table.leave_line(at);
+        self.left(waiter.ask.session, waiter.since_ms);
+        waiter.reply
+    }
+
+    fn left(&mut self, session: SessionId, since_ms: u64) {
+        self.locks.sessions.end_wait(session);
+        let waited_ms = self.now_ms().saturating_sub(since_ms);
+        self.locks.waits.note(waited_ms);
+    }
+
     fn log_hold(
         &mut self,
-        name: &[u8],
+        place: LockId,
         hold: NewHold,
         level: Durability,
     ) -> std::result::Result<(CommitTs, Need), Unwritten> {
-        let key = hold_key(name, hold.session);
+        let key = hold_key(self.locks.table.name(place), hold.session);
         let value = StoredHold {
             mode: hold.mode,
             count: hold.count,
@@ -344,11 +315,11 @@ impl ShardCore {
 
     fn log_removal(
         &mut self,
-        name: &[u8],
+        place: LockId,
         session: SessionId,
         level: Durability,
     ) -> std::result::Result<(CommitTs, Need), Unwritten> {
-        let key = hold_key(name, session);
+        let key = hold_key(self.locks.table.name(place), session);
         self.write(std::iter::once(OpRef { keyspace: HOLDS, key: &key, change: Op::Delete }), level)
     }
 
@@ -361,20 +332,23 @@ impl ShardCore {
         reply: Completer<Released>,
     ) {
         let now_ms = self.now_ms();
-        let (logged, released) = match self.locks.table.decide_release(name, session, token, now_ms) {
-            Ok(Release::Counted(hold)) => {
-                let logged = self.log_hold(name, hold, level);
+        let place = self.locks.table.find(name).ok_or(LockError::NotHeld);
+        let decided =
+            place.and_then(|place| Ok((place, self.locks.table.decide_release(place, session, token, now_ms)?)));
+        let (place, logged, released) = match decided {
+            Ok((place, Release::Counted(hold))) => {
+                let logged = self.log_hold(place, hold, level);
                 if logged.is_ok() {
-                    self.locks.table.enter_mode(name, session, hold.mode, hold.count);
+                    self.locks.table.enter_mode(place, session, hold.mode, hold.count);
                 }
-                (logged, Released { count: hold.count, expired: false })
+                (place, logged, Released { count: hold.count, expired: false })
             }
-            Ok(gone @ (Release::Gone | Release::Expired)) => {
-                let logged = self.log_removal(name, session, level);
+            Ok((place, gone @ (Release::Gone | Release::Expired))) => {
+                let logged = self.log_removal(place, session, level);
                 if logged.is_ok() {
-                    self.locks.table.remove(name, session);
+                    self.locks.table.remove(place, session);
                 }
-                (logged, Released { count: 0, expired: gone == Release::Expired })
+                (place, logged, Released { count: 0, expired: gone == Release::Expired })
             }
             Err(refusal) => {
                 return self.wait(
@@ -387,25 +361,29 @@ impl ShardCore {
         match logged {
             Ok((commit, need)) => {
                 self.wait(need, Some(commit), Box::new(move |done| reply.complete(done.map(|_| released))));
-                self.look_at(name);
+                self.look_at(place);
             }
             Err(why) => self.refuse_for(why, move |error| reply.complete(Err(error))),
         }
     }
 
     fn downgrade(&mut self, name: &[u8], session: SessionId, token: Option<FencingToken>, parked: Parked) {
-        let hold = match self.locks.table.decide_downgrade(name, session, token, self.now_ms()) {
-            Ok(hold) => hold,
+        let now_ms = self.now_ms();
+        let place = self.locks.table.find(name).ok_or(LockError::NotHeld);
+        let decided =
+            place.and_then(|place| Ok((place, self.locks.table.decide_downgrade(place, session, token, now_ms)?)));
+        let (place, hold) = match decided {
+            Ok(decided) => decided,
             Err(refusal) => return self.refuse_waiter(parked, refusal),
         };
-        let Parked { reply, level, .. } = parked;
-        match self.log_hold(name, hold, level) {
+        let Parked { reply, level } = parked;
+        match self.log_hold(place, hold, level) {
             Ok((commit, need)) => {
-                self.locks.table.enter_mode(name, session, hold.mode, hold.count);
+                self.locks.table.enter_mode(place, session, hold.mode, hold.count);
                 let token = hold.token.expect("it is held");
                 let grant = Grant { token, count: hold.count };
                 self.wait(need, Some(commit), Box::new(move |done| reply.complete(done.map(|_| grant))));
-                self.look_at(name);
+                self.look_at(place);
             }
             Err(why) => self.refuse_for(why, move |error| reply.complete(Err(error))),
         }
@@ -434,31 +412,45 @@ impl ShardCore {
         self.outbox.replies.push((Box::new(move |_| tell()), Ok(CommitTs::ZERO)));
     }
 
-    /// Remove holds whose time is over, and serve the line as far as it goes.
-    fn look_at(&mut self, name: &[u8]) {
+    /// Remove holds whose time is over, and serve the line as far as it goes. Ends a step on this name: true if nobody holds or
+    /// wants it any more.
+    fn look_at(&mut self, place: LockId) -> bool {
+        self.serve_line(place);
+        self.locks.table.settle(place)
+    }
+
+    fn serve_line(&mut self, place: LockId) {
         let now_ms = self.now_ms();
-        for session in self.locks.table.gone(name, now_ms) {
-            if !self.remove_hold(name, session) {
+        for session in self.locks.table.gone(place, now_ms) {
+            if !self.remove_hold(place, session) {
                 return;
             }
         }
-        while let Some((ticket, hold)) = self.locks.table.next_to_serve(name, self.clock.wall_ms()) {
+        let mut left = STEP_MAX;
+        while let Some((at, hold)) = self.locks.table.next_to_serve(place, self.clock.wall_ms()) {
+            if left == 0 {
+                // Many may share it; others have their turn in between.
+                self.locks.unserved.insert(self.locks.table.name(place).into());
+                self.outbox.kick_locks = true;
+                return;
+            }
+            left -= 1;
             if !self.locks.is_open(now_ms, &hold) {
-                self.locks.unserved.insert(name.into());
+                self.locks.unopened.insert(self.locks.table.name(place).into());
                 return;
             }
             let is_live = self.locks.sessions.is_live(hold.session, now_ms);
             let room = self.check_room(RECORD_MAX, Room::Ordinary);
             if is_live && matches!(room, Err(Unwritten::Later(_))) {
-                self.look_again(name);
+                self.look_again(place);
                 return;
             }
-            let Some(waiter) = self.locks.table.leave_line(name, ticket) else { return };
+            let parked = self.leave_line(at);
             match (is_live, room) {
-                (false, _) => self.refuse_waiter(waiter.reply, LockError::NoSession { id: hold.session }),
-                (true, Ok(())) => self.grant(name, hold, waiter.reply),
+                (false, _) => self.refuse_waiter(parked, LockError::NoSession { id: hold.session }),
+                (true, Ok(())) => self.grant(place, hold, parked),
                 (true, Err(why)) => {
-                    let reply = waiter.reply.reply;
+                    let reply = parked.reply;
                     self.refuse_for(why, move |error| reply.complete(Err(error)));
                 }
             }
@@ -466,71 +458,113 @@ impl ShardCore {
     }
 
     /// Nobody asked for it, so that nobody is told. False if the log has no room.
-    fn remove_hold(&mut self, name: &[u8], session: SessionId) -> bool {
+    fn remove_hold(&mut self, place: LockId, session: SessionId) -> bool {
         let logged = match self.check_room(RECORD_MAX, Room::Reserve) {
-            Ok(()) => self.log_removal(name, session, Durability::None).ok(),
+            Ok(()) => self.log_removal(place, session, Durability::None).ok(),
             Err(_) => None,
         };
         let Some((commit, need)) = logged else {
-            self.look_again(name);
+            self.look_again(place);
             return false;
         };
         self.wait(need, Some(commit), Box::new(drop));
-        if let Some(token) = self.locks.table.token_of(name, session) {
-            let (sessions, lost) = (Arc::clone(&self.locks.sessions), LockLost { name: name.to_vec(), session, token });
+        if let Some(token) = self.locks.table.token_of(place, session) {
+            let name = self.locks.table.name(place).to_vec();
+            let (sessions, lost) = (Arc::clone(&self.locks.sessions), LockLost { name, session, token });
             self.answer(move || sessions.tell_lost(&lost));
         }
-        self.locks.table.remove(name, session);
+        self.locks.table.remove(place, session);
         true
     }
 
-    fn look_again(&mut self, name: &[u8]) {
-        self.locks.unserved.insert(name.into());
+    fn look_again(&mut self, place: LockId) {
+        self.locks.unserved.insert(self.locks.table.name(place).into());
         self.outbox.kick_flusher = true;
         self.outbox.kick_background = true;
     }
 
-    /// End what is left of sessions that ended.
+    /// End what is left of sessions that ended, as much as one step may.
     fn end_sessions(&mut self) {
+        let mut left = STEP_MAX;
         while let Some(session) = self.locks.ending.front().copied() {
-            for name in self.locks.table.names_of(session) {
-                for waiter in self.locks.table.leave_all(&name, session) {
-                    self.refuse_waiter(waiter.reply, LockError::NoSession { id: session });
-                }
-                if self.locks.table.holds(&name, session) && !self.remove_hold(&name, session) {
+            while let Some((place, at)) = self.locks.table.waited_by(session) {
+                let parked = self.leave_line(at);
+                self.refuse_waiter(parked, LockError::NoSession { id: session });
+                self.look_at(place);
+                left -= 1;
+                if left == 0 {
+                    self.outbox.kick_locks = true;
                     return;
                 }
-                self.look_at(&name);
             }
+            while let Some(place) = self.locks.table.held_by(session) {
+                if !self.remove_hold(place, session) {
+                    return;
+                }
+                self.look_at(place);
+                left -= 1;
+                if left == 0 {
+                    self.outbox.kick_locks = true;
+                    return;
+                }
+            }
+            if !self.remove_keys_of(session) {
+                return;
+            }
+            self.locks.table.forget_session(session);
             self.locks.ending.pop_front();
         }
     }
 
-    /// What waited for room in the log.
+    /// What waited for room in the log, as far as there is some, or for the time from which on grants are given.
     pub(super) fn serve_unserved(&mut self) {
-        if self.locks.unserved.is_empty() && self.locks.ending.is_empty() {
-            return;
+        if !self.locks.unopened.is_empty() && self.now_ms() >= self.locks.closed_until_ms {
+            let unopened = std::mem::take(&mut self.locks.unopened);
+            self.locks.unserved.extend(unopened);
         }
-        for name in std::mem::take(&mut self.locks.unserved) {
-            self.look_at(&name);
+        while let Some(name) = self.locks.unserved.pop_first() {
+            let Some(place) = self.locks.table.find(&name) else { continue };
+            self.look_at(place);
+            if self.locks.unserved.contains(&name) {
+                break;
+            }
         }
         self.end_sessions();
     }
 
+    /// There may be room by now for what was due when there was none.
+    pub fn tick_missed(&mut self) {
+        self.outbox.kick_locks |= std::mem::take(&mut self.locks.missed);
+    }
+
     /// Do what is due by the time; says when to come again.
     pub fn tick_locks(&mut self) -> Option<u64> {
-        if self.view.poisoned().is_some() || !self.accepts() {
+        if self.view.poisoned().is_some() {
+            return None;
+        }
+        if !self.accepts() {
+            // No deadline to come is earlier than those that have passed: nobody else would say when to come again.
+            self.locks.missed = true;
             return None;
         }
         self.serve_unserved();
         let now_ms = self.now_ms();
+        let mut left = STEP_MAX;
         while let Some(due) = self.locks.table.due(now_ms) {
             match due {
-                Due::Name(name) => self.look_at(&name),
-                Due::TimedOut(name, waiter) => {
-                    self.refuse_waiter(waiter.reply, LockError::TimedOut);
-                    self.look_at(&name);
+                Due::Name(place) => {
+                    self.look_at(place);
                 }
+                Due::TimedOut(place, waiter) => {
+                    self.left(waiter.ask.session, waiter.since_ms);
+                    self.refuse_waiter(waiter.reply, LockError::TimedOut);
+                    self.look_at(place);
+                }
+            }
+            left -= 1;
+            if left == 0 {
+                self.outbox.kick_locks = true;
+                break;
             }
         }
         let keys = self.tick_key_locks(now_ms);
@@ -546,11 +580,10 @@ impl ShardCore {
 
     /// Nobody in line is served any more.
     pub(super) fn refuse_line(&mut self, error: &Error) {
-        for name in self.locks.table.all_names() {
-            while let Some(waiter) = self.locks.table.take_first(&name) {
-                let error = error.clone();
-                self.answer(move || waiter.reply.reply.complete(Err(error)));
-            }
+        while let Some((place, at)) = self.locks.table.any_waiter() {
+            let (parked, error) = (self.leave_line(at), error.clone());
+            self.answer(move || parked.reply.complete(Err(error)));
+            self.locks.table.settle(place);
         }
     }
 }

@@ -2,23 +2,28 @@
 
 pub mod background;
 pub mod core;
+pub mod ephemeral;
 mod gate;
 pub mod handle;
 mod internal;
 pub mod joint;
 pub mod keeper;
+pub mod lock_request;
 pub mod locking;
 mod moving;
 pub mod recover;
 pub mod replay;
 pub mod request;
 pub mod service;
+pub mod stages;
 pub mod tx;
 pub mod view;
+pub mod waits;
 
 pub use core::Counters;
 pub use handle::ShardHandle;
-pub use locking::{LockRequest, Released, Wait};
+pub use lock_request::{LockRequest, NameFilter, Released, Wait};
 pub use request::Request;
+pub use stages::{StageTimes, Stages};
 pub use tx::Tx;
 pub use view::ShardView;

@@ -114,6 +114,7 @@ impl Home {
             path: ShardPaths::of(shard).wal,
             id: LogIdentity { db_id: self.db_id, shard },
             segment_bytes: self.options.segment_bytes,
+            history_bytes: self.options.history_bytes,
         }
     }
 }
@@ -204,7 +205,6 @@ fn read_stage(fs: &Arc<dyn Fs>, path: &Path) -> Result<Vec<u8>> {
     let file = fs.open(path, OpenMode::Read).map_err(|e| Error::io("open", &shown, e))?;
     let len = file.size().map_err(|e| Error::io("size of", &shown, e))?;
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-    let n = file.read_blocking(0, &mut bytes).map_err(|e| Error::io_at("read", &shown, 0, e))?;
-    bytes.truncate(n);
+    file.read_all_blocking(0, &mut bytes).map_err(|e| Error::io_at("read", &shown, 0, e))?;
     Ok(bytes)
 }

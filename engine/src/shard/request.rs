@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::ids::{CommitTs, Keyspace};
 use crate::options::Durability;
 use crate::pending::Completer;
-use crate::shard::locking::LockRequest;
+use crate::shard::lock_request::LockRequest;
 use crate::shard::tx::Tx;
 use crate::txn::{TxLife, TxNumber};
 use crate::value::WriteOp;

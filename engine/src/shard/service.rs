@@ -203,7 +203,9 @@ impl Offline {
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<ShardHandle>, Rc<ShardTasks>)> {
         let ServeOrder { life, ring, ring_version, timestamps, snapshots, sessions, root, visible } = order;
-        let locks = self.locks(&ring, &sessions, root.closed_until_ms())?;
+        let mut locks = self.locks(&ring, &sessions, root.closed_until_ms())?;
+        let ephemerals = self.ephemerals(&ring)?;
+        ephemerals.sessions().for_each(|session| locks.end_first(session));
         let reserve = Reserve { root, timestamps: Arc::clone(&timestamps) };
         let len = stage_bytes(home.options.segment_bytes);
         let shown = home.fs.root().join(&self.paths.stage);
@@ -236,6 +238,7 @@ impl Offline {
             ring,
             clock: Arc::clone(&clock),
             locks,
+            ephemerals,
         });
         let handle = Arc::new(ShardHandle::new(view, core, home.options.inbox_len));
         let tasks = Rc::new(ShardTasks {

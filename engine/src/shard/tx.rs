@@ -2,25 +2,32 @@
 
 use std::collections::BTreeMap;
 
+use super::ephemeral::Ephemerals;
 use crate::error::{Error, Result};
 use crate::format::block::Op;
+use crate::format::ephemeral::{EPHEMERALS, decode_entry, encode_entry, entry_key};
 use crate::format::record::OpRef;
-use crate::ids::{CommitTs, Expiry, Keyspace, Kind, ShardId};
+use crate::ids::{CommitTs, Expiry, Keyspace, Kind, SessionId, ShardId};
+use crate::lock::sessions::Sessions;
 use crate::options::{BATCH_BYTES_MAX, KEY_LEN_MAX, VALUE_LEN_MAX};
 use crate::ring::Ring;
+use crate::runtime::Clock;
 use crate::table::Lookup;
 use crate::table::range_cursor::Range;
 use crate::table::read_state::ReadState;
 use crate::txn::TxNumber;
 use crate::txn::key_locks::KeyLocks;
+use crate::txn::timestamps::Timestamps;
 use crate::value::{Value, ValueRef, WriteOp};
 
 /// What a program sees and changes.
 pub struct Tx<'a> {
     /// The shards it holds, ascending.
     parts: &'a [TxPart<'a>],
-    ring: &'a Ring,
+    pub(super) world: TxWorld<'a>,
     now_ms: u64,
+    /// Some of the writes say whose keys are.
+    names_owners: bool,
     pub(super) writes: BTreeMap<(Keyspace, Vec<u8>), TxWrite>,
     bytes: usize,
 }
@@ -30,6 +37,16 @@ pub struct TxPart<'a> {
     pub shard: ShardId,
     pub state: &'a ReadState,
     pub locks: &'a KeyLocks,
+    pub ephemerals: &'a Ephemerals,
+}
+
+/// What a step sees beside its shards.
+#[derive(Clone, Copy)]
+pub struct TxWorld<'a> {
+    pub ring: &'a Ring,
+    pub clock: &'a dyn Clock,
+    pub sessions: &'a Sessions,
+    pub timestamps: &'a Timestamps,
 }
 
 /// The last write of a key in a step.
@@ -72,8 +89,9 @@ pub fn check_sizes(key: &[u8], value_len: usize) -> Result<()> {
 }
 
 impl<'a> Tx<'a> {
-    pub(super) fn new(parts: &'a [TxPart<'a>], ring: &'a Ring, now_ms: u64) -> Tx<'a> {
-        Tx { parts, ring, now_ms, writes: BTreeMap::new(), bytes: 0 }
+    pub(super) fn new(parts: &'a [TxPart<'a>], world: TxWorld<'a>) -> Tx<'a> {
+        let now_ms = world.clock.wall_ms();
+        Tx { parts, world, now_ms, names_owners: false, writes: BTreeMap::new(), bytes: 0 }
     }
 
     /// The value as it is now, this step's own writes included. What is read here may not be durable yet; the answer of
@@ -113,7 +131,7 @@ impl<'a> Tx<'a> {
     }
 
     pub(crate) fn shard_of(&self, key: &[u8]) -> ShardId {
-        self.ring.owner_of_key(key)
+        self.world.ring.owner_of_key(key)
     }
 
     /// As one write of a batch says.
@@ -135,12 +153,16 @@ impl<'a> Tx<'a> {
         if self.bytes > BATCH_BYTES_MAX {
             return Err(Error::BatchTooLarge { bytes: self.bytes as u64, max: BATCH_BYTES_MAX as u64 });
         }
+        if self.names_owners {
+            // What was said of it before no longer holds.
+            self.writes.remove(&(EPHEMERALS, entry_key(keyspace, key)));
+        }
         self.writes.insert((keyspace, key.to_vec()), write);
         Ok(())
     }
 
-    fn part(&self, key: &[u8]) -> Result<&'a TxPart<'a>> {
-        let owner = self.ring.owner_of_key(key);
+    pub(super) fn part(&self, key: &[u8]) -> Result<&'a TxPart<'a>> {
+        let owner = self.world.ring.owner_of_key(key);
         self.parts
             .iter()
             .find(|part| part.shard == owner)
@@ -169,6 +191,24 @@ impl<'a> Tx<'a> {
     /// Whether another transaction keeps the key for itself.
     pub(crate) fn is_kept_by_other(&self, keyspace: Keyspace, key: &[u8], number: TxNumber) -> Result<bool> {
         Ok(self.part(key)?.locks.is_held_by_other(keyspace, key, number))
+    }
+
+    /// A key that this step writes is this session's.
+    pub(super) fn say_owner(&mut self, keyspace: Keyspace, key: &[u8], session: SessionId) {
+        let value = encode_entry(session).to_vec();
+        let entry = TxWrite::Put { value, kind: Kind::BYTES, expiry: Expiry::NEVER };
+        self.writes.insert((EPHEMERALS, entry_key(keyspace, key)), entry);
+        self.names_owners = true;
+    }
+
+    /// Whose this step makes a key; `None` if it does not write it.
+    pub(super) fn said_owner(&self, keyspace: Keyspace, key: &[u8]) -> Option<Option<SessionId>> {
+        self.writes.get(&(keyspace, key.to_vec()))?;
+        let entry = self.writes.get(&(EPHEMERALS, entry_key(keyspace, key)));
+        Some(match entry {
+            Some(TxWrite::Put { value, .. }) => decode_entry(value).ok(),
+            Some(TxWrite::Delete) | None => None,
+        })
     }
 
     /// Forget the writes so far.

@@ -35,6 +35,11 @@ impl Timestamps {
         self.last.fetch_max(seen.0, Ordering::SeqCst);
     }
 
+    /// The next number, for something that is no commit: nobody waits for it to become visible.
+    pub fn draw_number(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
     /// The next number; `in_flight` announces it first.
     pub fn draw(&self, in_flight: &InFlight) -> CommitTs {
         in_flight.announce(CommitTs(self.last.load(Ordering::SeqCst) + 1));
@@ -71,6 +76,11 @@ impl InFlight {
     /// The oldest commit still under way, or `MAX`. Called by the shard alone.
     pub fn set_oldest(&self, oldest: CommitTs) {
         self.floor.store(oldest.0, Ordering::SeqCst);
+    }
+
+    /// The oldest commit that may be under way, or `MAX`.
+    pub fn oldest(&self) -> CommitTs {
+        CommitTs(self.floor.load(Ordering::SeqCst))
     }
 
     /// Whether every commit up to `at`, drawn before, is visible on this shard.

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::marks::Watermarks;
+use super::reread::Stretch;
 use super::segments::{Segment, SegmentDir, SegmentSet, Spare};
 use super::stage::{LogIdentity, SLOT_BATCH_AT, begin_slot};
 use crate::error::Error;
@@ -479,13 +480,21 @@ impl Log {
     /// Tables hold everything before `applied`, durably: segments that are no longer needed are handed out.
     pub fn trim(&mut self, applied: Lsn) -> Vec<Segment> {
         self.marks.set_applied(applied);
-        let trimmed = self.segments.take_trimmed(applied);
+        let trimmed = self.segments.take_trimmed(applied, self.dir.history_bytes);
         self.marks.set_trimmed(self.segments.first_lsn().min(applied));
         trimmed
     }
 
     pub fn dir(&self) -> &SegmentDir {
         &self.dir
+    }
+
+    /// What can be read of the log now, oldest first: whole batches that are durable.
+    pub fn stretches(&self) -> Vec<Stretch> {
+        let sealed =
+            self.segments.sealed.iter().map(|segment| Stretch { segment: segment.clone(), end: segment.end() });
+        let active = Stretch { segment: self.segments.active.clone(), end: self.marks.durable() };
+        sealed.chain([active]).collect()
     }
 
     pub fn life(&self) -> Life {

@@ -4,6 +4,7 @@ pub mod flush;
 pub mod log;
 pub mod marks;
 pub mod recovery;
+pub mod reread;
 pub mod segments;
 pub mod stage;
 pub mod walk;

@@ -62,9 +62,6 @@ pub async fn recover(
     for path in stumps {
         dir.fs.remove_file(&path).map_err(|e| Error::io("remove", dir.shown(&path), e))?;
     }
-    for old in trimmed {
-        dir.recycle(old, None)?;
-    }
     let spare = repair.choose_spare(spares, active.as_ref().map(|segment| segment.sequence))?;
     let (active, spare) = match (active, spare) {
         (Some(active), spare) => (active, spare),
@@ -75,6 +72,9 @@ pub async fn recover(
         }
     };
     let mut segments = SegmentSet { sealed, active, spare };
+    for old in segments.keep_history(trimmed, dir.history_bytes) {
+        dir.recycle(old, None)?;
+    }
     let end = repair.extend_from_stage(&mut segments, end, exact_end, stage, apply).await?;
     Ok(Recovered { segments, end, report: repair.report })
 }

@@ -71,10 +71,27 @@ pub struct SegmentSet {
 }
 
 impl SegmentSet {
-    /// Sealed segments that hold nothing at or behind `needed_from`, taken out of the set.
-    pub fn take_trimmed(&mut self, needed_from: Lsn) -> Vec<Segment> {
-        let keep = self.sealed.partition_point(|segment| segment.end_of_log() <= needed_from);
-        self.sealed.drain(..keep).collect()
+    /// Sealed segments that hold nothing at or behind `needed_from`, taken out of the set; the newest of them, up to
+    /// `history_bytes`, stay.
+    pub fn take_trimmed(&mut self, needed_from: Lsn, history_bytes: u64) -> Vec<Segment> {
+        let unneeded = self.sealed.partition_point(|segment| segment.end_of_log() <= needed_from);
+        let kept = kept_as_history(self.sealed.range(..unneeded), history_bytes);
+        self.sealed.drain(..unneeded - kept).collect()
+    }
+
+    /// Segments from before where the log was read from, oldest first, whose `capacity` is what files hold: those that are kept
+    /// as history join the set, the others are given back.
+    pub fn keep_history(&mut self, mut older: Vec<Segment>, history_bytes: u64) -> Vec<Segment> {
+        let mut end = self.first_lsn();
+        for segment in older.iter_mut().rev() {
+            segment.capacity = segment.capacity.min(end.bytes_since(segment.base));
+            end = segment.base;
+        }
+        let kept = kept_as_history(older.iter(), history_bytes);
+        for segment in older.split_off(older.len() - kept).into_iter().rev() {
+            self.sealed.push_front(segment);
+        }
+        older
     }
 
     pub fn first_lsn(&self) -> Lsn {
@@ -84,6 +101,16 @@ impl SegmentSet {
     pub fn bytes(&self) -> u64 {
         self.sealed.iter().chain([&self.active]).map(|s| s.capacity + SEGMENT_HEADER_LEN as u64).sum()
     }
+}
+
+/// How many of the last ones fit into `history_bytes`.
+fn kept_as_history<'a>(segments: impl DoubleEndedIterator<Item = &'a Segment>, history_bytes: u64) -> usize {
+    let mut bytes = 0;
+    let fits = |segment: &&Segment| {
+        bytes += segment.capacity + SEGMENT_HEADER_LEN as u64;
+        bytes <= history_bytes
+    };
+    segments.rev().take_while(fits).count()
 }
 
 impl Segment {
@@ -115,6 +142,8 @@ pub struct SegmentDir {
     pub path: PathBuf,
     pub id: LogIdentity,
     pub segment_bytes: u64,
+    /// What is kept of the log beyond what recovery needs.
+    pub history_bytes: u64,
 }
 
 impl SegmentDir {

@@ -13,7 +13,7 @@ use crate::format::batch::{BatchHeader, Frames, HeaderAt, body_is_right, decode_
 use crate::format::record::BadRecord;
 use crate::format::segment::{self, SEGMENT_HEADER_LEN, SegmentAt};
 use crate::ids::{Life, Lsn};
-use crate::runtime::{AlignedBuf, BLOCK, Executor, File, IoBuf, IoDone, IoOp, LocalFuture, OpenMode};
+use crate::runtime::{AlignedBuf, BLOCK, Executor, File, IoBuf, IoDone, IoOp, LocalFuture, OpenMode, read_only};
 
 /// Bytes of one read while a log is replayed.
 const READ_STEP: usize = 256 << 10;
@@ -54,6 +54,8 @@ enum At {
     NeverWritten,
     /// Something else: a torn batch, a damaged one, or one of an earlier life of the file.
     NotABatch,
+    /// A batch of this place, by a life of which the superblock knows nothing: it is raised before anything is written.
+    OfALaterLife(Life),
 }
 
 /// What stands behind such a place, in this segment and those after it.
@@ -63,6 +65,8 @@ enum Behind {
     NextSegment,
     /// A segment begins further on, or a later batch knew this place to be durable.
     DurableMark(Lsn),
+    /// A batch of this segment's stretch of the log lies at another place than its own: a write went astray.
+    Stray(Lsn),
     /// Nothing that says so.
     Nothing,
 }
@@ -75,6 +79,8 @@ enum Verdict {
     End,
     Cut,
     Refuse(Lsn),
+    RefuseStray(Lsn),
+    RefuseLife(Life),
 }
 
 fn judge(at: At, behind: Behind) -> Verdict {
@@ -87,6 +93,8 @@ fn judge(at: At, behind: Behind) -> Verdict {
             Verdict::End
         }
         (At::SegmentFull | At::NeverWritten | At::NotABatch, Behind::DurableMark(mark)) => Verdict::Refuse(mark),
+        (At::SegmentFull | At::NeverWritten | At::NotABatch, Behind::Stray(lsn)) => Verdict::RefuseStray(lsn),
+        (At::OfALaterLife(life), _) => Verdict::RefuseLife(life),
         (At::SegmentFull | At::NeverWritten, Behind::Nothing) => Verdict::End,
         (At::NotABatch, Behind::Nothing) => Verdict::Cut,
     }
@@ -224,7 +232,7 @@ impl Walker<'_> {
         loop {
             let at = self.look(&mut current, position, life).await?;
             let behind = match at {
-                At::Batch(_) => Behind::Nothing,
+                At::Batch(_) | At::OfALaterLife(_) => Behind::Nothing,
                 At::SegmentFull | At::NeverWritten | At::NotABatch => {
                     self.look_behind(&mut current, position, rest.front(), &spares, &mut to_clear).await?
                 }
@@ -259,6 +267,16 @@ impl Walker<'_> {
                     break;
                 }
                 Verdict::Refuse(mark) => return Err(self.refuse(&current.segment, position, mark)),
+                Verdict::RefuseStray(lsn) => {
+                    let what = format!("a batch of log position {lsn} lies at another place behind this one");
+                    return Err(self.refuse_with(&current.segment, position, what));
+                }
+                Verdict::RefuseLife(life) => {
+                    let known = self.known.life;
+                    let what =
+                        format!("a batch of life {}, and the superblock knows of none after {}", life.0, known.0);
+                    return Err(self.refuse_with(&current.segment, position, what));
+                }
             }
         }
         if position < self.known.durable_floor {
@@ -376,8 +394,13 @@ impl Walker<'_> {
             }
             let Some((at, reading)) = under_way.pop_front() else { return Ok(out) };
             let done = reading.await;
-            let n = done.result.map_err(|e| Error::io_at("read", file.path(), at, e))?;
-            out.extend_from_slice(&done.buf.expect("a read gives its buffer back")[..n]);
+            let problem = |e| Error::io_at("read", file.path(), at, e);
+            let n = done.result.map_err(problem)?;
+            let buf = done.buf.expect("a read gives its buffer back");
+            if n < buf.len() && at + (n as u64) < file.size().map_err(problem)? {
+                return Err(problem(read_only(n, buf.len())));
+            }
+            out.extend_from_slice(&buf[..n]);
         }
     }
 
@@ -409,8 +432,7 @@ impl Walker<'_> {
             let buf = done.buf.expect("a read gives its buffer back");
             reading.bytes.extend_from_slice(&buf[..n]);
             if n < buf.len() {
-                let early = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the file ends before its length");
-                return Err(Error::io_at("read", file.path(), offset + n as u64, early));
+                return Err(Error::io_at("read", file.path(), offset + n as u64, read_only(n, buf.len())));
             }
             reading.free.push(buf);
         }
@@ -427,6 +449,9 @@ impl Walker<'_> {
             HeaderAt::Unreadable => return Ok(At::NotABatch),
             HeaderAt::Valid(header) => header,
         };
+        if self.is_ours(&header) && header.lsn == position && header.life > self.known.life {
+            return Ok(At::OfALaterLife(header.life));
+        }
         let belongs = self.is_ours(&header)
             && header.lsn == position
             && ((life..=self.known.life).contains(&header.life) || planted(Canary::AcceptEarlierLife))
@@ -461,6 +486,8 @@ impl Walker<'_> {
         }
         to_clear.clear();
         let mut mark = Lsn::ZERO;
+        let mut stray = None;
+        let base = reading.segment.base;
         let mut at = position;
         while reading.left(at) >= BLOCK as u64 {
             self.ensure(reading, at, READ_STEP).await?;
@@ -471,10 +498,15 @@ impl Walker<'_> {
             for block in reading.from(at)[..have].chunks_exact(BLOCK) {
                 if let HeaderAt::Valid(header) = decode_header(block)
                     && self.is_ours(&header)
-                    && header.lsn == at
                 {
+                    // It was true when it was written, wherever it lies.
                     mark = mark.max(header.durable);
-                    to_clear.push((Arc::clone(&reading.segment.file), reading.segment.file_offset(at)));
+                    if header.lsn == at {
+                        to_clear.push((Arc::clone(&reading.segment.file), reading.segment.file_offset(at)));
+                    } else if header.lsn >= base {
+                        // What an earlier use of the file left is of before its base.
+                        stray = stray.or(Some(header.lsn));
+                    }
                 }
                 at = at.advance(BLOCK as u64);
             }
@@ -487,7 +519,11 @@ impl Walker<'_> {
                 mark = mark.max(lsn);
             }
         }
-        Ok(if mark > position { Behind::DurableMark(mark) } else { Behind::Nothing })
+        Ok(match stray {
+            _ if mark > position => Behind::DurableMark(mark),
+            Some(lsn) => Behind::Stray(lsn),
+            None => Behind::Nothing,
+        })
     }
 
     /// The position of some batch in the file that lies at or behind `from`.
@@ -503,12 +539,12 @@ impl Walker<'_> {
     }
 
     fn refuse(&self, segment: &Segment, position: Lsn, mark: Lsn) -> Error {
-        let path = self.dir.shown(&self.dir.file_path(segment.sequence));
-        Error::corrupt(
-            path,
-            segment.file_offset(position),
-            format!("no whole batch at log position {position}, though the log was durable up to {mark}"),
-        )
+        let what = format!("no whole batch at log position {position}, though the log was durable up to {mark}");
+        self.refuse_with(segment, position, what)
+    }
+
+    fn refuse_with(&self, segment: &Segment, position: Lsn, what: String) -> Error {
+        Error::corrupt(self.dir.shown(&self.dir.file_path(segment.sequence)), segment.file_offset(position), what)
     }
 }
 
@@ -533,9 +569,11 @@ mod tests {
         for at in [At::SegmentFull, At::NeverWritten, At::NotABatch] {
             assert_eq!(judge(at, Behind::NextSegment), Verdict::Roll);
             assert_eq!(judge(at, mark), Verdict::Refuse(Lsn(8192)));
+            assert_eq!(judge(at, Behind::Stray(Lsn(4096))), Verdict::RefuseStray(Lsn(4096)));
         }
         assert_eq!(judge(At::NotABatch, Behind::Nothing), Verdict::Cut);
         assert_eq!(judge(At::NeverWritten, Behind::Nothing), Verdict::End);
         assert_eq!(judge(At::Batch(header), mark), Verdict::Replay(header));
+        assert_eq!(judge(At::OfALaterLife(Life(2)), Behind::Nothing), Verdict::RefuseLife(Life(2)));
     }
 }

@@ -100,3 +100,12 @@ pub fn address_sanitizer(source: &str, dir: &Path) -> Command {
         .env("LSAN_OPTIONS", format!("suppressions={}:print_suppressions=0", suppressions.display()));
     command
 }
+
+/// The command that runs a program of the bindings in `dir` under valgrind, which looks at every access to memory. Not for leaks: a
+/// child after fork ends with what the threads had that it has not. AddressSanitizer looks for those.
+pub fn valgrind(program: &Path, dir: &Path) -> Command {
+    let mut command = Command::new("valgrind");
+    // Else a thread that turns round may keep all others from running.
+    command.args(["-q", "--fair-sched=yes", "--error-exitcode=9", "--leak-check=no"]).arg(program).arg(dir);
+    command
+}

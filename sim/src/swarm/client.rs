@@ -39,6 +39,35 @@ pub struct World {
     pub closing: Cell<bool>,
     /// How far the wall clock was set forward.
     pub jumped_ms: Cell<u64>,
+    /// Lies of the disk that the model knows of.
+    pub lies_noticed: Cell<usize>,
+    /// Where they were told, in all lives.
+    pub lied_of: RefCell<Vec<Place>>,
+}
+
+/// A part of a database of which a write was lost.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// What a refusal for it names.
+    pub named: String,
+    /// It may keep the database closed for good. Of a table the engine finds out before a manifest names it.
+    pub may_refuse: bool,
+}
+
+impl Place {
+    fn of(path: &str) -> Place {
+        let (dir, file) = path.rsplit_once('/').unwrap_or(("", path));
+        let shard = dir.split('/').next().unwrap_or("");
+        match (dir.ends_with("/tables"), file) {
+            (true, _) => Place { named: path.to_owned(), may_refuse: false },
+            // A manifest that a later crash took back names what is no more, in its shard.
+            (false, "manifest") => Place { named: format!("{shard}/"), may_refuse: true },
+            // As does the superblock, anywhere.
+            (false, "superblock") => Place { named: String::new(), may_refuse: true },
+            // A log is one thing over its segments.
+            (false, _) => Place { named: dir.to_owned(), may_refuse: true },
+        }
+    }
 }
 
 /// What became of a call.
@@ -64,10 +93,34 @@ impl World {
             full: Cell::new(false),
             closing: Cell::new(false),
             jumped_ms: self.jumped_ms.clone(),
+            lies_noticed: Cell::new(0),
+            lied_of: self.lied_of.clone(),
         }
     }
 
+    /// Before anything is shown to the model: what was durable when the disk lied.
+    pub fn notice_lies(&self) {
+        for path in self.sim.lies(self.lies_noticed.get()) {
+            self.lies_noticed.set(self.lies_noticed.get() + 1);
+            if let Some(shard) = path.strip_prefix("shard-").filter(|_| path.ends_with(".seg")) {
+                let shard = shard[..4].parse().expect("a shard's directory has its number");
+                self.model.borrow_mut().lied(shard);
+                self.counters.borrow_mut().iter_mut().for_each(Counter::lied);
+            }
+            self.lied_of.borrow_mut().push(Place::of(&path));
+        }
+    }
+
+    /// Whether an error names a place of which the disk lied.
+    pub fn tells_of_a_lie(&self, error: &Error, for_good: bool) -> bool {
+        self.notice_lies();
+        let said = error.to_string();
+        matches!(error, Error::Corrupt { .. } | Error::Incompatible { .. } | Error::Io { .. })
+            && self.lied_of.borrow().iter().any(|p| said.contains(&p.named) && (p.may_refuse || !for_good))
+    }
+
     fn judge<T>(&self, what: &str, result: Result<T, Error>) -> Result<Outcome<T>, String> {
+        self.notice_lies();
         let mut account = self.account.borrow_mut();
         match result {
             Ok(value) => Ok(Outcome::Done(value)),
@@ -82,6 +135,11 @@ impl World {
             // Segments or tables cannot be made for long: whoever would wait for them is told why.
             Err(error @ Error::Io { .. }) if self.faulty.get() && !error.may_have_committed() => {
                 account.refusal("the background's failure");
+                Ok(Outcome::Refused)
+            }
+            // A table that does not verify is not used, and made again.
+            Err(error @ Error::Corrupt { .. }) if self.tells_of_a_lie(&error, false) => {
+                account.refusal("a lie found out");
                 Ok(Outcome::Refused)
             }
             Err(Error::Closed) if self.closing.get() => {
@@ -210,7 +268,7 @@ impl Hands {
     }
 
     fn options(&self, level: Durability, expiry: Expiry) -> WriteOptions {
-        WriteOptions { durability: Some(level), expiry }
+        WriteOptions { durability: Some(level), expiry, session: None }
     }
 
     fn own_key(&mut self) -> usize {

@@ -13,6 +13,8 @@ pub struct Counter {
     tried: i64,
     floor: i64,
     durable: i64,
+    /// What was durable when the disk lost a write of a log in this life.
+    owed: Option<i64>,
     answers: BTreeSet<i64>,
 }
 
@@ -55,9 +57,19 @@ impl Counter {
         self.durable = self.durable.max(floor);
     }
 
-    pub fn died(&mut self, kind: CrashKind) {
-        if kind == CrashKind::Machine {
+    /// The disk lost a write of some log: nothing that becomes durable from now on need be found again.
+    pub fn lied(&mut self) {
+        self.owed.get_or_insert(self.durable);
+    }
+
+    /// A life ended, by a death or a close.
+    pub fn ended(&mut self, death: Option<CrashKind>) {
+        if death == Some(CrashKind::Machine) {
             self.floor = self.durable;
+        }
+        if let Some(owed) = self.owed.take() {
+            self.floor = self.floor.min(owed);
+            self.durable = self.durable.min(owed);
         }
     }
 

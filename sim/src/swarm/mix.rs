@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use corering_engine::runtime::sim::{Fault, FaultRow, FaultRule, Faults, Rng, SimConfig, When, faults};
-use corering_engine::{Durability, Options};
+use corering_engine::{Durability, MEMTABLE_BYTES_MIN, Options, SEGMENT_BYTES_MIN};
 
 /// What a client may do next.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -81,6 +81,8 @@ pub struct Mix {
     pub death_within: u64,
     /// One life in so many has faults.
     pub faults_one_in: u64,
+    /// In one life in so many a write is lost or goes astray.
+    pub lies_one_in: u64,
     /// One life in so many meets a full disk for a while.
     pub full_one_in: u64,
     pub ends: Vec<End>,
@@ -99,8 +101,9 @@ impl Mix {
         Mix {
             machine: SimConfig { step_budget: 400_000, ..SimConfig::of_seed(seed) },
             options: Options {
-                segment_bytes: *rng.pick(&[64 << 10, 64 << 10, 128 << 10, 1 << 20]),
-                memtable_bytes: *rng.pick(&[64 << 10, 64 << 10, 256 << 10, 8 << 20]),
+                // The first has one block for records beside its header's.
+                segment_bytes: *rng.pick(&[SEGMENT_BYTES_MIN, 16 << 10, 64 << 10, 64 << 10, 128 << 10, 1 << 20]),
+                memtable_bytes: *rng.pick(&[MEMTABLE_BYTES_MIN, 16 << 10, 64 << 10, 64 << 10, 256 << 10, 8 << 20]),
                 inbox_len: *rng.pick(&[2, 2, 4, 64]),
                 ..Options::default()
             },
@@ -118,6 +121,7 @@ impl Mix {
             ends: some(&mut rng, &[End::Close, End::CloseAtWork, End::Kill], 2),
             help_one_in: *rng.pick(&[1, 2, 1_000]),
             jump_one_in: *rng.pick(&[3, 1_000]),
+            lies_one_in: *rng.pick(&[2, 1_000, 1_000]),
         }
     }
 }
@@ -136,9 +140,9 @@ const fn row(kind: &'static str, files: &'static str, fault: Fault, why_we_survi
     FaultRow { kind, files, fault, chance: 20_000, why_we_survive }
 }
 
-/// What may strike a running engine or an opening, and why it survives. Faults that lie (a lost or misdirected write, rot) are
-/// `rot.rs`'s, which knows what was in the block.
-pub const FAULTS: [FaultRow; 24] = [
+/// What may strike a running engine or an opening, and why it survives. Bits that rot are `rot.rs`'s and `damage.rs`'s, which
+/// know what was in the block; `LIES` are below.
+pub const FAULTS: [FaultRow; 28] = [
     row("log segment", "*.seg", Fault::WriteError, "the shard stops; nobody who waits is answered"),
     row("log segment", "*.seg", Fault::SyncError, "the same; the sync is not tried again"),
     row("log segment", "*.seg", Fault::ShortWrite, "a failure like any other"),
@@ -166,6 +170,10 @@ pub const FAULTS: [FaultRow; 24] = [
     row("superblock", "superblock", Fault::SyncError, "the same"),
     row("superblock", "superblock", Fault::ReadError, "the same"),
     row("stage", "*/stage", Fault::ReadError, "the opening is refused and can be tried again"),
+    row("log segment", "*.seg", Fault::ShortRead, "the opening is refused and can be tried again"),
+    row("manifest", "*/manifest", Fault::ShortRead, "the same: it is not taken for a damaged copy"),
+    row("superblock", "superblock", Fault::ShortRead, "the same"),
+    row("stage", "*/stage", Fault::ShortRead, "the same: what it holds is not taken for less"),
     row("names", "*", Fault::NameError, "an error; nothing is lost"),
     row("anything", "*", Fault::Slow, "nobody is answered earlier, and nothing hangs"),
 ];
@@ -181,4 +189,41 @@ pub fn faults_of_life(mix: &Mix, rng: &mut Rng) -> Option<Faults> {
     // One strike, at a place of its own.
     let row = rng.pick(&FAULTS);
     Some(Faults::new([FaultRule::new(row.files, row.fault, When::Nth(rng.below(60)))]))
+}
+
+/// Writes that are reported done and were not, or not there: at most one in a life, and what is owed then. The stage is not
+/// written but stored to.
+pub const LIES: [FaultRow; 8] = [
+    row(
+        "log segment",
+        LOG,
+        Fault::LostWrite,
+        "a later batch or segment knows that it was durable: refused with file and byte; at the end of the log it is as if never \
+         written, and all before it is there",
+    ),
+    row("log segment", LOG, Fault::MisdirectedWrite, "the same; a batch that lies at another place tells too"),
+    row(
+        "table",
+        "*.table",
+        Fault::LostWrite,
+        "it is verified before a manifest names it; the checkpoint, or the opening that moves keys, is tried again",
+    ),
+    row("table", "*.table", Fault::MisdirectedWrite, "the same"),
+    row("manifest", "*/manifest", Fault::LostWrite, "the other copy stands, and repairs it at the next opening"),
+    row("manifest", "*/manifest", Fault::MisdirectedWrite, "the same"),
+    row("superblock", "superblock", Fault::LostWrite, "the same"),
+    row("superblock", "superblock", Fault::MisdirectedWrite, "the same"),
+];
+
+/// The files of the log. What an opening itself writes there is spared: whatever it found counts from then on as known, and the
+/// end of a log that is lost is as if never written.
+pub const LOG: &str = "*.seg";
+
+/// The lie of one life; none for most.
+pub fn lie_of_life(mix: &Mix, rng: &mut Rng) -> Option<FaultRule> {
+    if !rng.one_in(mix.lies_one_in) {
+        return None;
+    }
+    let row = rng.pick(&LIES);
+    Some(FaultRule::new(row.files, row.fault, When::Nth(rng.below(16))))
 }

@@ -16,17 +16,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use corering_engine::check::check_on;
 use corering_engine::runtime::Host;
-use corering_engine::runtime::sim::{CrashKind, Disk, Phase, Rng, Sim, Stop};
+use corering_engine::runtime::sim::{CrashKind, Disk, FaultRule, Phase, Rng, Sim, Stop};
 use corering_engine::{Engine, Error, Keyspace, Options, ScanRange};
 
 use self::client::{COUNTER_NAMES, COUNTERS, Hands, World};
 use self::counters::Counter;
-use self::mix::{End, Mix, faults_of_life};
+use self::mix::{End, LOG, Mix, faults_of_life, lie_of_life};
 use self::model::Model;
 use self::watch::Watch;
 use crate::account::Account;
-use crate::support::{check_closed, check_what_a_crash_left, text};
+use crate::support::{check_but_for, check_closed, text};
 
 /// Runs one seed; a replay prints every event.
 pub fn run(seed: u64, replay: Option<&str>) -> Result<Account, String> {
@@ -53,6 +54,8 @@ fn live_all(sim: &Sim, mix: Mix, seed: u64) -> Result<Account, String> {
         full: Cell::new(false),
         closing: Cell::new(false),
         jumped_ms: Cell::new(0),
+        lies_noticed: Cell::new(0),
+        lied_of: RefCell::default(),
         mix,
     });
     let slot: Slot = Rc::default();
@@ -62,14 +65,31 @@ fn live_all(sim: &Sim, mix: Mix, seed: u64) -> Result<Account, String> {
         None => Ok(()),
     });
     for number in 0..world.mix.lives {
-        one_life(&world, &slot, &mut rng, seed, number)?;
+        if let After::Refused = one_life(&world, &slot, &mut rng, seed, number)? {
+            return Ok(what_was_done(&world));
+        }
     }
-    damage::strike(&world, seed)?;
+    // Of one damage at a time it is known what is owed.
+    if world.lied_of.borrow().is_empty() {
+        damage::strike(&world, seed)?;
+    }
     sim.block_on(last_life(Rc::clone(&world), Rc::clone(&slot), rng)).map_err(text)??;
+    Ok(what_was_done(&world))
+}
+
+/// What a life leaves.
+enum After {
+    GoesOn,
+    /// It was not opened, because the disk had lost a write and the opening says of what.
+    Refused,
+}
+
+fn what_was_done(world: &World) -> Account {
+    let sim = &world.sim;
     let mut account = world.account.borrow().clone();
     account.machine = sim.counters();
     account.trace_hash = sim.trace_hash();
-    Ok(account)
+    account
 }
 
 /// Keys of all clients: in two keyspaces, some of them tied to one shard by a tag, some sharing prefixes.
@@ -83,53 +103,61 @@ fn names(mix: &Mix, rng: &mut Rng) -> Vec<(Keyspace, Vec<u8>)> {
     each.map(|(client, key)| (Keyspace(rng.below(2) as u16), name(client, key, rng.below(3)).into_bytes())).collect()
 }
 
-fn one_life(world: &Rc<World>, slot: &Slot, rng: &mut Rng, seed: u64, number: u64) -> Result<(), String> {
+fn one_life(world: &Rc<World>, slot: &Slot, rng: &mut Rng, seed: u64, number: u64) -> Result<After, String> {
     let sim = &world.sim;
     world.closing.set(false);
     world.full.set(false);
     let faults = faults_of_life(&world.mix, rng);
     world.faulty.set(faults.is_some());
     sim.set_faults(faults.unwrap_or_default());
+    let lie = lie_of_life(&world.mix, rng);
+    let (late, early): (Vec<_>, Vec<_>) = lie.into_iter().partition(|rule| rule.files == LOG);
+    early.into_iter().for_each(|rule| sim.add_fault(rule));
     if !rng.one_in(3) {
         let phase = if rng.coin() { Phase::Before } else { Phase::After };
         sim.crash_at(sim.crash_points() + rng.below(world.mix.death_within), phase);
     }
     let end = *rng.pick(&world.mix.ends);
     let hands = Rng::stream(seed ^ (number << 48), "life");
-    let ran = sim.block_on(life(Rc::clone(world), Rc::clone(slot), hands, end));
+    let ran = sim.block_on(life(Rc::clone(world), Rc::clone(slot), hands, end, late));
     let died = match ran {
         Ok(done) => {
-            done.map_err(|e| format!("life {number}: {e}"))?;
+            if let After::Refused = done.map_err(|e| format!("life {number}: {e}"))? {
+                return Ok(After::Refused);
+            }
             end == End::Kill || rng.one_in(3)
         }
         Err(Stop::Crashed { .. }) => true,
         Err(stop) => return Err(format!("life {number}: {stop}")),
     };
     sim.crash_nowhere();
-    if died {
-        let kind = if rng.coin() { CrashKind::Machine } else { CrashKind::Process };
+    world.notice_lies();
+    let death = died.then(|| if rng.coin() { CrashKind::Machine } else { CrashKind::Process });
+    if let Some(kind) = death {
         let mut account = world.account.borrow_mut();
         account.crash_points += sim.crash_points();
         account.crash(kind);
         sim.crash(kind);
-        world.model.borrow_mut().died(kind);
-        world.counters.borrow_mut().iter_mut().for_each(|counter| counter.died(kind));
     }
+    world.model.borrow_mut().ended(death);
+    world.counters.borrow_mut().iter_mut().for_each(|counter| counter.ended(death));
     sim.set_faults(Default::default());
     sim.set_capacity(None);
     // Its tasks are gone by now, or it was closed.
     drop(slot.borrow_mut().take());
-    Ok(())
+    Ok(After::GoesOn)
 }
 
-async fn life(world: Rc<World>, slot: Slot, mut rng: Rng, end: End) -> Result<(), String> {
+/// `late` are faults that strike once it is open.
+async fn life(world: Rc<World>, slot: Slot, mut rng: Rng, end: End, late: Vec<FaultRule>) -> Result<After, String> {
     let host = world.sim.host();
     world.sim.faults_enabled(false);
-    check_what_a_crash_left(&host).await?;
+    check_what_was_left(&world, &host).await?;
     world.sim.faults_enabled(true);
-    let engine = open(&world, &host, &mut rng).await?;
+    let Some(engine) = open(&world, &host, &mut rng).await? else { return Ok(After::Refused) };
     *slot.borrow_mut() = Some((engine.clone(), Watch::default()));
     verify(&world, &engine).await?;
+    late.into_iter().for_each(|rule| world.sim.add_fault(rule));
     if rng.one_in(world.mix.full_one_in) {
         fill_up(&world, &mut rng);
     }
@@ -154,12 +182,17 @@ async fn life(world: Rc<World>, slot: Slot, mut rng: Rng, end: End) -> Result<()
         End::Close => {
             world.closing.set(true);
             close(&world, &slot, &engine).await?;
-            if !world.faulty.get() && !world.full.get() {
+            if !world.faulty.get() && !world.full.get() && world.lied_of.borrow().is_empty() {
                 check_closed(&host).await?;
             }
         }
     }
-    Ok(())
+    Ok(After::GoesOn)
+}
+
+async fn check_what_was_left(world: &World, host: &Arc<dyn Host>) -> Result<(), String> {
+    let lied_of = world.lied_of.borrow().clone();
+    check_but_for(host, &|said| lied_of.iter().any(|place| said.contains(&place.named))).await
 }
 
 /// No faults any more: everything is there, and the database is whole once it is closed.
@@ -168,13 +201,13 @@ async fn last_life(world: Rc<World>, slot: Slot, mut rng: Rng) -> Result<(), Str
     world.full.set(false);
     world.closing.set(false);
     let host = world.sim.host();
-    check_what_a_crash_left(&host).await?;
-    let engine = open(&world, &host, &mut rng).await?;
+    check_what_was_left(&world, &host).await?;
+    let Some(engine) = open(&world, &host, &mut rng).await? else { return Ok(()) };
     *slot.borrow_mut() = Some((engine.clone(), Watch::default()));
     verify(&world, &engine).await.map_err(|e| format!("at last: {e}"))?;
     world.closing.set(true);
     close(&world, &slot, &engine).await?;
-    check_closed(&host).await
+    if world.lied_of.borrow().is_empty() { check_closed(&host).await } else { check_what_was_left(&world, &host).await }
 }
 
 /// Open with a shard count of the seed's choice.
@@ -183,16 +216,30 @@ async fn open_once(world: &World, host: &Arc<dyn Host>, rng: &mut Rng) -> Result
     Engine::open_on(Arc::clone(host), options).await
 }
 
-/// As [`open_once`], and once more without faults if they kept it closed.
-async fn open(world: &World, host: &Arc<dyn Host>, rng: &mut Rng) -> Result<Engine, String> {
+/// As [`open_once`], and once more without faults if they kept it closed. None: it is refused for good, by the name of something
+/// of which the disk lost a write.
+async fn open(world: &World, host: &Arc<dyn Host>, rng: &mut Rng) -> Result<Option<Engine>, String> {
     match open_once(world, host, rng).await {
-        Ok(engine) => return Ok(engine),
+        Ok(engine) => return Ok(Some(engine)),
         Err(Error::Io { .. } | Error::NoSpace { .. }) if world.faulty.get() => {}
+        // It found out that a table which it wrote is not right; or it is refused for good, as will be seen.
+        Err(error) if world.tells_of_a_lie(&error, false) => {}
         Err(error) => return Err(format!("opening: {error}")),
     }
     world.account.borrow_mut().refused_openings += 1;
     world.sim.set_faults(Default::default());
-    open_once(world, host, rng).await.map_err(|e| format!("opening again, with no faults: {e}"))
+    match open_once(world, host, rng).await {
+        Ok(engine) => Ok(Some(engine)),
+        Err(error) if world.tells_of_a_lie(&error, true) => {
+            let report = check_on(Arc::clone(host), &mut |_| ()).await;
+            if report.is_ok_and(|report| report.is_clean()) {
+                return Err(format!("refused with '{error}', and the check finds nothing"));
+            }
+            world.account.borrow_mut().act("lie that was refused");
+            Ok(None)
+        }
+        Err(error) => Err(format!("opening again, with no faults: {error}")),
+    }
 }
 
 /// Everything, by key and by scans in both directions, is as the model has it.
@@ -234,7 +281,9 @@ async fn close(world: &Rc<World>, slot: &Slot, engine: &Engine) -> Result<(), St
     drop(slot.borrow_mut().take());
     let answered = world.model.borrow().sync_begins();
     let counts: Vec<i64> = world.counters.borrow().iter().map(Counter::sync_begins).collect();
-    match engine.close_async().await {
+    let closed = engine.close_async().await;
+    world.notice_lies();
+    match closed {
         Ok(()) => {
             world.account.borrow_mut().closes += 1;
             world.model.borrow_mut().synced(answered);

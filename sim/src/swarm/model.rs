@@ -89,6 +89,8 @@ pub struct Model {
     keys: Vec<History>,
     writes: BTreeMap<WriteId, Write>,
     events: u64,
+    /// For each shard of whose log the disk lost a write in this life: the places that were durable then.
+    owed: BTreeMap<u16, Vec<usize>>,
 }
 
 fn shows(state: &State, now_ms: u64) -> Option<&Content> {
@@ -98,7 +100,7 @@ fn shows(state: &State, now_ms: u64) -> Option<&Content> {
 impl Model {
     pub fn new(names: Vec<(Keyspace, Vec<u8>)>) -> Model {
         let keys = vec![History::default(); names.len()];
-        Model { names, keys, writes: BTreeMap::new(), events: 0 }
+        Model { names, keys, writes: BTreeMap::new(), events: 0, owed: BTreeMap::new() }
     }
 
     pub fn names(&self) -> &[(Keyspace, Vec<u8>)] {
@@ -295,10 +297,25 @@ impl Model {
         }
     }
 
-    /// A death. Noted at once: the next one may come before the recovery ends, and be of the milder kind.
-    pub fn died(&mut self, kind: CrashKind) {
-        if kind == CrashKind::Machine {
+    /// The disk lost a write of this shard's log, or put it elsewhere: nothing that becomes durable there from now on need be
+    /// found again, for no reader can tell a lost end of a log from one that was never written.
+    pub fn lied(&mut self, shard: u16) {
+        let durable = self.keys.iter().map(|history| history.durable).collect();
+        self.owed.entry(shard).or_insert(durable);
+    }
+
+    /// A life ended, by a death or a close. Noted at once: the next one may come before the recovery ends, and be of the milder kind.
+    pub fn ended(&mut self, death: Option<CrashKind>) {
+        if death == Some(CrashKind::Machine) {
             self.keys.iter_mut().for_each(|history| history.floor = history.durable);
+        }
+        let owed = std::mem::take(&mut self.owed);
+        for (key, history) in self.keys.iter_mut().enumerate() {
+            let shard = history.steps.first().map(|(id, _)| self.writes[id].shard);
+            if let Some(places) = shard.and_then(|shard| owed.get(&shard)) {
+                history.floor = history.floor.min(places[key]);
+                history.durable = history.durable.min(places[key]);
+            }
         }
     }
 

@@ -26,6 +26,7 @@ from .errors import (
     BusyError,
     ClosedError,
     ConflictError,
+    CompactedError,
     CorruptError,
     CrossShardError,
     DeadlockError,
@@ -38,6 +39,7 @@ from .errors import (
     InvalidHandleError,
     IoError,
     KeyTooLargeError,
+    LaggedError,
     LeaseExpiredError,
     LockError,
     LockHeldError,
@@ -67,6 +69,7 @@ from .operations import Operation, Result
 from .reading import Scan
 from .settings import Condition, Durability, Entry, PutIf, Stats, Value
 from .transactions import Savepoint, Transaction, Usage
+from .watching import Change, Event, Watch
 
 __version__: str = _ffi.string(_lib.corering_version()).decode()
 
@@ -80,7 +83,9 @@ __all__ = [
     "Batch",
     "BatchTooLargeError",
     "BusyError",
+    "Change",
     "ClosedError",
+    "CompactedError",
     "Condition",
     "ConflictError",
     "CorruptError",
@@ -90,6 +95,7 @@ __all__ = [
     "Durability",
     "Entry",
     "Error",
+    "Event",
     "FencedError",
     "ForkedError",
     "IncompatibleError",
@@ -98,6 +104,7 @@ __all__ = [
     "InvalidHandleError",
     "IoError",
     "KeyTooLargeError",
+    "LaggedError",
     "LeaseExpiredError",
     "Lock",
     "LockError",
@@ -134,6 +141,7 @@ __all__ = [
     "Usage",
     "Value",
     "ValueTooLargeError",
+    "Watch",
     "WrongSecretError",
     "WrongTokenError",
     "aio",

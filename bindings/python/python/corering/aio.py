@@ -9,17 +9,19 @@ import asyncio
 import collections
 import datetime
 import functools
+import weakref
 from types import TracebackType
 from typing import Any, Awaitable, Callable, Optional, TypeVar, Union, overload
 
 from ._native import ffi, lib
 from .database import Batch, Database, Snapshot
-from .errors import ClosedError, Error, check, last_error
+from .errors import ClosedError, Error, InvalidHandleError, check, last_error
 from .locks import Lock, Session
 from .operations import Operation, Result, result
 from .reading import Scan
 from .settings import BytesLike, Condition, DurabilityLike, Guards, PutIf, Span, as_bytes, write_options
 from .transactions import How, TransactionBase, is_lost_race, pause, scan
+from .watching import Event, Watch
 
 T = TypeVar("T")
 
@@ -47,6 +49,7 @@ class AsyncDatabase:
         self._count = ffi.new("size_t *")
         self._open: dict[int, asyncio.Future[Result]] = {}
         self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
+        self._watches: weakref.WeakSet[AsyncWatch] = weakref.WeakSet()
         self._next = 0
         self._closing = False
         self._closed = False
@@ -206,12 +209,20 @@ class AsyncDatabase:
 
         lock.granted((await self._submit(send)).version)
 
+    # -- watches --
+
+    def watch(self, **what: Any) -> AsyncWatch:
+        """As `Database.watch`, for `async with db.watch(...) as watch:` and `async for event in watch:`."""
+        return AsyncWatch(self, self._db.watch(**what))
+
     # -- its end --
 
     async def close(self) -> None:
         """Waits for what is under way, then ends; closes the database if `corering.aio.open` opened it."""
         if not self._closing:
             self._closing = True
+            for watch in list(self._watches):
+                watch.close()
             if self._open:
                 await asyncio.wait(set(self._open.values()))
             self._end()
@@ -295,6 +306,47 @@ class AsyncDatabase:
                 if not turn.done():
                     turn.set_result(None)
                     break
+
+
+class AsyncWatch:
+    """A watch of one task: `async for` waits without a thread."""
+
+    def __init__(self, db: AsyncDatabase, watch: Watch) -> None:
+        self._db, self._watch = db, watch
+        db._watches.add(self)
+
+    async def next(self) -> Event:
+        """The next event."""
+        while True:
+            event = self._watch.next(timeout=0)
+            if event is not None:
+                return event
+            handle = self._watch._watch
+            await self._db._submit(lambda at: int(lib.corering_queue_watch(self._db._queue, handle, at)))
+
+    @property
+    def progress(self) -> int:
+        """As `Watch.progress`."""
+        return self._watch.progress
+
+    def close(self) -> None:
+        """Ends it; a task that waits for it is told."""
+        self._watch.close()
+
+    def __aiter__(self) -> AsyncWatch:
+        return self
+
+    async def __anext__(self) -> Event:
+        try:
+            return await self.next()
+        except (ClosedError, InvalidHandleError):
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> AsyncWatch:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
 
 
 class AsyncTransaction(TransactionBase):

@@ -31,6 +31,7 @@ from .operations import Operation, Result, run
 from .reading import _MISSING, Reader, _buffer, _get, _unpack
 from .settings import BytesLike, Condition, DurabilityLike, Guards, PutIf, Span, Stats, as_bytes, write_options
 from .transactions import How, Transaction, fate, transact
+from .watching import Watch, new_watch
 
 T = TypeVar("T")
 
@@ -75,10 +76,11 @@ class Database(Reader):
         durability: Optional[DurabilityLike] = None,
         keyspace: int = 0,
         guard: Optional[Guards] = None,
+        session: Optional[Session] = None,
     ) -> int:
-        """Stores a value; returns its version once it is as durable as asked for."""
+        """Stores a value; returns its version once it is as durable as asked for. With a `session`, the key goes when that ends."""
         key, value = as_bytes(key), as_bytes(value)
-        options = write_options(ttl, expires_at, durability, keyspace, guard)
+        options = write_options(ttl, expires_at, durability, keyspace, guard, session)
         if options == ffi.NULL:
             done: int = _put(self._db, key, len(key), value, len(value))
             if done < 0:
@@ -124,13 +126,14 @@ class Database(Reader):
         durability: Optional[DurabilityLike] = None,
         keyspace: int = 0,
         guard: Optional[Guards] = None,
+        session: Optional[Session] = None,
     ) -> PutIf:
         """Stores a value if `condition` holds for what is there."""
         key, value = as_bytes(key), as_bytes(value)
         asked = ffi.new("corering_condition *")
         kept = condition.fill(asked)
         version = ffi.new("uint64_t *")
-        options = write_options(ttl, expires_at, durability, keyspace, guard)
+        options = write_options(ttl, expires_at, durability, keyspace, guard, session)
         status = check(
             lib.corering_put_if(self._db, key, len(key), value, len(value), asked, options, version)
         )
@@ -147,13 +150,61 @@ class Database(Reader):
         durability: Optional[DurabilityLike] = None,
         keyspace: int = 0,
         guard: Optional[Guards] = None,
+        session: Optional[Session] = None,
     ) -> int:
         """Adds to a decimal number, 0 if there is none; a time to live is for a key that is new."""
         key = as_bytes(key)
         number = ffi.new("int64_t *")
-        options = write_options(ttl, expires_at, durability, keyspace, guard)
+        options = write_options(ttl, expires_at, durability, keyspace, guard, session)
         check(lib.corering_incr(self._db, key, len(key), by, options, number))
         return int(number[0])
+
+    def put_sequential(
+        self,
+        prefix: BytesLike,
+        value: BytesLike,
+        *,
+        ttl: Optional[Span] = None,
+        expires_at: Optional[datetime.datetime] = None,
+        durability: Optional[DurabilityLike] = None,
+        keyspace: int = 0,
+        session: Optional[Session] = None,
+    ) -> tuple[bytes, int]:
+        """Stores a value under a new key, `prefix` and 20 digits: a number larger than those of all keys made so before, which
+        never comes again. Returns the key and its version."""
+        prefix, value = as_bytes(prefix), as_bytes(value)
+        capacity = len(prefix) + 20
+        key, length, version = ffi.new("char[]", capacity), ffi.new("size_t *"), ffi.new("uint64_t *")
+        options = write_options(ttl, expires_at, durability, keyspace, None, session)
+        check(
+            lib.corering_put_sequential(
+                self._db, prefix, len(prefix), value, len(value), options, key, capacity, length, version
+            )
+        )
+        return bytes(ffi.buffer(key, length[0])), int(version[0])
+
+    # -- watches --
+
+    def watch(
+        self,
+        *,
+        key: Optional[BytesLike] = None,
+        prefix: Optional[BytesLike] = None,
+        since: Optional[int] = None,
+        limit_bytes: int = 0,
+        keyspace: int = 0,
+    ) -> Watch:
+        """Every change of a key, of the keys with a prefix, or of all keys, in the order of commits: from now on, or after the version
+        `since`. It is cut off if more than `limit_bytes` (32 MiB) wait."""
+        return new_watch(self._db, key, prefix, since, limit_bytes, keyspace)
+
+    def key_session(self, key: BytesLike, *, keyspace: int = 0) -> Optional[int]:
+        """The session that a key goes with; None if it is not there or stays."""
+        key = as_bytes(key)
+        options = ffi.new("corering_read_options *", [ffi.sizeof("corering_read_options"), keyspace, 0, ffi.NULL])
+        found = ffi.new("uint64_t *")
+        status = check(lib.corering_key_session(self._db, key, len(key), options, found))
+        return None if status == lib.CORERING_NOT_FOUND else int(found[0])
 
     # -- many at once --
 
@@ -358,6 +409,7 @@ def open_database(
     memtable_bytes: Optional[int] = None,
     segment_bytes: Optional[int] = None,
     inbox_len: Optional[int] = None,
+    history_bytes: Optional[int] = None,
 ) -> Database:
     """Opens the database in a directory, and makes it if there is none."""
     options = ffi.new("corering_options *")
@@ -370,7 +422,13 @@ def open_database(
         | (lib.CORERING_OPEN_MUST_NOT_EXIST if must_not_exist else 0)
         | (0 if pin_threads else lib.CORERING_OPEN_NO_PINNING)
     )
-    given = {"shards": shards, "memtable_bytes": memtable_bytes, "segment_bytes": segment_bytes, "inbox_len": inbox_len}
+    given = {
+        "shards": shards,
+        "memtable_bytes": memtable_bytes,
+        "segment_bytes": segment_bytes,
+        "inbox_len": inbox_len,
+        "history_bytes": history_bytes,
+    }
     for name, number in given.items():
         if number is not None:
             if number <= 0:

@@ -193,6 +193,14 @@ class ReadOnlyError(TransactionError):
     """A write in a transaction that was begun to read only; it is still open."""
 
 
+class CompactedError(Error):
+    """Changes so far back are not kept any more; `progress` of the watch tells from where there are all."""
+
+
+class LaggedError(Error):
+    """The watch was cut off because it was not taken from; `progress` of it tells from where to go on."""
+
+
 class _Classes:
     """By status."""
 
@@ -234,6 +242,8 @@ class _Classes:
         lib.CORERING_ERROR_TRANSACTION_TOO_LARGE: TransactionTooLargeError,
         lib.CORERING_ERROR_NO_SAVEPOINT: NoSavepointError,
         lib.CORERING_ERROR_READ_ONLY: ReadOnlyError,
+        lib.CORERING_ERROR_COMPACTED: CompactedError,
+        lib.CORERING_ERROR_LAGGED: LaggedError,
     }
 
 

@@ -82,7 +82,8 @@ class Session:
     """Who holds locks. Get one from `Database.session`; it ends with its `with` block, or by `close`."""
 
     def __init__(self, db: Any, key: Any, ttl: float, keep_alive: bool) -> None:
-        self._db, self._key = db, key
+        self._db = db
+        self._key: Any = key
         self._keeper = _Keeper(db, key, ttl)
         self._closed = False
         if keep_alive:

@@ -200,6 +200,12 @@ class Guard(Protocol):
 #: One guard, or several that must all hold.
 Guards = Union[Guard, Sequence[Guard]]
 
+class SessionLike(Protocol):
+    """A session that keys are put for: `Session` is one."""
+
+    _key: Any
+
+
 #: What options point to, for as long as they live.
 _kept: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
@@ -226,9 +232,10 @@ def write_options(
     durability: Optional[DurabilityLike],
     keyspace: int,
     guard: Optional[Guards] = None,
+    session: Optional[SessionLike] = None,
 ) -> Any:
     """A corering_write_options; null if all of it is the default."""
-    if ttl is None and expires_at is None and durability is None and keyspace == 0 and guard is None:
+    if ttl is None and expires_at is None and durability is None and keyspace == 0 and guard is None and session is None:
         return ffi.NULL
     options = ffi.new("corering_write_options *")
     lib.corering_write_options_init(options, ffi.sizeof("corering_write_options"))
@@ -243,4 +250,8 @@ def write_options(
         options.interval_ms = level.interval_ms
     if guard is not None:
         _put_guards(options, guard)
+    if session is not None:
+        options.session = session._key
+        _kept.setdefault(options, ())
+        _kept[options] = (_kept[options], session)
     return options

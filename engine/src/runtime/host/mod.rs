@@ -20,7 +20,7 @@ pub(crate) use file::{HostFile, PIECE_MAX, read_met_end, wrote_nothing};
 use crate::error::{Error, Result};
 use crate::ids::ShardId;
 use crate::runtime::glommio::{ThreadPlan, start_thread};
-use crate::runtime::uring::Disk;
+use crate::runtime::uring::{Disk, DiskFacts};
 use crate::runtime::{Clock, Fs, Host, ShardMain, ShardThread};
 
 /// The host of an engine whose directory lies on this machine.
@@ -43,6 +43,11 @@ impl Machine {
             Err(e) => return Err(Error::io("open", root, e)),
         }
         Ok(Machine { clock: Arc::new(clock::SystemClock), disk: Disk::probe(root), fs: Arc::new(fs) })
+    }
+
+    /// What the kernel says of the device under the directory.
+    pub fn disk_facts(&self) -> &DiskFacts {
+        self.disk.facts()
     }
 
     /// As on a file system that has no direct I/O.

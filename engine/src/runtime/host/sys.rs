@@ -163,6 +163,21 @@ pub fn event_counter() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// Sleep until the descriptor can be read from, a signal comes, or the time is over.
+pub fn wait_readable(fd: BorrowedFd<'_>, ms_max: u16) -> io::Result<()> {
+    let mut wanted = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry, which outlives the call.
+    match check(i64::from(unsafe { libc::poll(&raw mut wanted, 1, i32::from(ms_max)) })) {
+        Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Whether valgrind runs this process: it has its own library loaded before all others.
+pub fn under_valgrind() -> bool {
+    std::env::var_os("LD_PRELOAD").is_some_and(|libraries| libraries.to_string_lossy().contains("vgpreload"))
+}
+
 /// One `fdatasync`, never made again: after a failure the kernel may have dropped the pages, and a second call would
 /// lie. (The standard library's `sync_data` retries on EINTR.)
 pub fn sync_data_once(file: &File) -> io::Result<()> {

@@ -53,6 +53,11 @@ impl Fault {
         Fault::Slow,
     ];
 
+    /// Whether the caller is told that all went well.
+    pub fn is_a_lie(self) -> bool {
+        matches!(self, Fault::LostWrite | Fault::MisdirectedWrite)
+    }
+
     fn strikes_at(self, op: OpKind) -> bool {
         use OpKind::*;
         match self {
@@ -105,6 +110,10 @@ pub struct Faults {
 impl Faults {
     pub fn new(rules: impl IntoIterator<Item = FaultRule>) -> Faults {
         Faults { rules: rules.into_iter().map(|rule| (rule, 0)).collect() }
+    }
+
+    pub(super) fn add(&mut self, rule: FaultRule) {
+        self.rules.push((rule, 0));
     }
 
     /// The first rule that strikes this operation. Every rule that fits counts it, so that a one-shot does not depend on

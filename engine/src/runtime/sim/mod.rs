@@ -237,6 +237,16 @@ impl Sim {
         self.shared().lock().faults = faults;
     }
 
+    /// One rule more, which counts operations from now on.
+    pub fn add_fault(&self, rule: FaultRule) {
+        self.shared().lock().faults.add(rule);
+    }
+
+    /// The files of which a write was lost or went astray, in the order in which that happened; from the `from`-th on.
+    pub fn lies(&self, from: usize) -> Vec<String> {
+        self.shared().lock().lies[from..].to_vec()
+    }
+
     /// Switch all faults off or on, for a phase in which the disk must behave.
     pub fn faults_enabled(&self, on: bool) {
         self.shared().lock().faults_on = on;

@@ -70,6 +70,8 @@ pub(super) struct State {
     pub disk: Disk,
     pub faults: Faults,
     pub faults_on: bool,
+    /// Files of which a write was lost or went astray.
+    pub lies: Vec<String>,
     pub trace: Trace,
     pub points: Points,
     pub now: u64,
@@ -107,6 +109,7 @@ impl State {
             disk,
             faults: Faults::default(),
             faults_on: true,
+            lies: Vec::new(),
             points: Points::default(),
             now: 0,
             wall_offset_ms: 0,
@@ -191,6 +194,9 @@ impl State {
         }
         let fault = self.faults.strike(&mut self.rng_faults, op, path)?;
         *self.trace.counters.faults.entry(fault).or_default() += 1;
+        if fault.is_a_lie() {
+            self.lies.push(path.display().to_string());
+        }
         self.trace.mix(&[0xfa, fault as u64], || format!("fault {fault:?} {op:?} {}", path.display()));
         Some(fault)
     }

@@ -30,6 +30,20 @@ pub enum RingSync {
 #[derive(Clone, Debug)]
 pub struct Disk {
     ring_sync: RingSync,
+    facts: DiskFacts,
+}
+
+/// What the kernel says of a device; `None` where it does not.
+#[derive(Clone, Debug, Default)]
+pub struct DiskFacts {
+    /// "write back" or "write through".
+    pub write_cache: Option<String>,
+    /// Whether one write can be made durable without a flush of the whole cache.
+    pub fua: Option<bool>,
+    pub scheduler: Option<String>,
+    pub nr_requests: Option<u64>,
+    /// A disk that turns.
+    pub rotational: Option<bool>,
 }
 
 impl Disk {
@@ -40,10 +54,21 @@ impl Disk {
             let path = queue.as_ref()?.join(name);
             fs::read_to_string(path).ok().map(|text| text.trim().to_string())
         };
-        let (cache, fua) = (fact("write_cache"), fact("fua"));
-        let ring_sync = judge(cache.as_deref(), fua.as_deref());
-        tracing::debug!(dir = %dir.display(), ?cache, ?fua, ?ring_sync, "looked at the disk");
-        Disk { ring_sync }
+        let yes = |name: &str| fact(name).map(|text| text == "1");
+        let facts = DiskFacts {
+            write_cache: fact("write_cache"),
+            fua: yes("fua"),
+            scheduler: fact("scheduler"),
+            nr_requests: fact("nr_requests").and_then(|text| text.parse().ok()),
+            rotational: yes("rotational"),
+        };
+        let ring_sync = judge(facts.write_cache.as_deref(), facts.fua);
+        tracing::debug!(dir = %dir.display(), ?facts, ?ring_sync, "looked at the disk");
+        Disk { ring_sync, facts }
+    }
+
+    pub fn facts(&self) -> &DiskFacts {
+        &self.facts
     }
 
     pub fn ring_sync(&self) -> RingSync {
@@ -55,9 +80,9 @@ impl Disk {
     }
 }
 
-fn judge(write_cache: Option<&str>, fua: Option<&str>) -> RingSync {
+fn judge(write_cache: Option<&str>, fua: Option<bool>) -> RingSync {
     match (write_cache, fua) {
-        (Some("write through"), _) | (_, Some("1")) => RingSync::WriteThrough,
+        (Some("write through"), _) | (_, Some(true)) => RingSync::WriteThrough,
         _ => RingSync::LinkedSync,
     }
 }
@@ -76,9 +101,9 @@ mod tests {
 
     #[test]
     fn a_volatile_cache_without_fua_needs_a_linked_sync() {
-        assert_eq!(judge(Some("write back"), Some("0")), RingSync::LinkedSync);
-        assert_eq!(judge(Some("write back"), Some("1")), RingSync::WriteThrough);
-        assert_eq!(judge(Some("write through"), Some("0")), RingSync::WriteThrough);
+        assert_eq!(judge(Some("write back"), Some(false)), RingSync::LinkedSync);
+        assert_eq!(judge(Some("write back"), Some(true)), RingSync::WriteThrough);
+        assert_eq!(judge(Some("write through"), Some(false)), RingSync::WriteThrough);
         assert_eq!(judge(None, None), RingSync::LinkedSync);
     }
 }

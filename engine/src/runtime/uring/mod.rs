@@ -15,6 +15,7 @@ mod timer_op;
 
 pub(crate) use bell_op::BellOp;
 pub(crate) use disk::Disk;
+pub use disk::DiskFacts;
 pub(crate) use file_op::FileOp;
 pub(crate) use net_op::NetOp;
 pub(crate) use op::Op;

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -17,10 +18,14 @@ use io_uring::{IoUring, opcode};
 use slab::Slab;
 
 use super::op::{Entries, Op, Part};
+use crate::runtime::host::sys;
 
 /// Entries that wait for one `io_uring_enter`; more wait behind them in memory.
 const SUBMISSIONS: u32 = 256;
 const COMPLETIONS: u32 = 4096;
+
+/// The longest sleep in a `poll`.
+const POLL_MS_MAX: u16 = 10;
 
 /// Completions carry the slot in the low bits and the part of the operation above.
 const PART_SHIFT: u32 = 56;
@@ -30,6 +35,16 @@ const PART_SHIFT: u32 = 56;
 pub enum Wait {
     Sleep,
     No,
+}
+
+/// Where a thread sleeps until something completes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Bed {
+    /// In the call that hands over what was started.
+    Enter,
+    /// In a `poll` of the ring, one call more. valgrind runs one thread at a time and does not let another run while one is in
+    /// `io_uring_enter` (3.19), which it takes for a call that does not block.
+    Poll,
 }
 
 struct Slot {
@@ -50,6 +65,7 @@ enum SlotState {
 
 struct State {
     io: IoUring,
+    bed: Bed,
     slots: Slab<Slot>,
     /// Entries (alone, or a linked pair) for which the submission queue has had no room yet.
     backlog: VecDeque<Entries>,
@@ -67,7 +83,12 @@ pub struct Ring {
     state: Rc<RefCell<State>>,
 }
 
-fn build() -> io::Result<IoUring> {
+fn build(bed: Bed) -> io::Result<IoUring> {
+    let plain = || IoUring::builder().setup_cqsize(COMPLETIONS).build(SUBMISSIONS);
+    if bed == Bed::Poll {
+        // A ring that puts its work off until it is entered does not end a poll of it.
+        return plain();
+    }
     // Completions then cost no interrupt of the running thread, only a look when it is ready for them.
     let best = IoUring::builder()
         .setup_single_issuer()
@@ -78,9 +99,7 @@ fn build() -> io::Result<IoUring> {
         .build(SUBMISSIONS);
     match best {
         // A kernel before 6.1 does not know these flags.
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
-            IoUring::builder().setup_cqsize(COMPLETIONS).build(SUBMISSIONS)
-        }
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => plain(),
         other => other,
     }
 }
@@ -88,9 +107,11 @@ fn build() -> io::Result<IoUring> {
 impl Ring {
     /// A ring for the calling thread.
     pub fn new() -> io::Result<Ring> {
-        let io = build()?;
+        let bed = if sys::under_valgrind() { Bed::Poll } else { Bed::Enter };
+        let io = build(bed)?;
         let state = State {
             io,
+            bed,
             slots: Slab::new(),
             backlog: VecDeque::new(),
             unsubmitted: 0,
@@ -187,9 +208,16 @@ impl State {
 
     /// One system call, or none if there is nothing to hand over, to take or to wait for.
     fn enter(&mut self, wait: Wait, wakers: &mut Vec<Waker>) -> io::Result<()> {
-        let wait_for = match wait {
+        let wait_for = match (wait, self.bed) {
             // What is there already must be taken before the thread sleeps.
-            Wait::Sleep if self.io.completion().is_empty() => 1,
+            (Wait::Sleep, Bed::Enter) if self.io.completion().is_empty() => 1,
+            (Wait::Sleep, Bed::Poll) => {
+                self.submit(0)?;
+                if !self.has_answers() {
+                    sys::wait_readable(self.as_fd(), POLL_MS_MAX)?;
+                }
+                0
+            }
             _ => 0,
         };
         if wait_for > 0 || self.unsubmitted > 0 || self.kernel_has_work() {
@@ -197,6 +225,11 @@ impl State {
         }
         self.take_answers(wakers);
         Ok(())
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring's descriptor is open as long as the ring is.
+        unsafe { BorrowedFd::borrow_raw(self.io.as_raw_fd()) }
     }
 
     /// One `io_uring_enter`, more only where the backlog is longer than the queue.
