@@ -23,7 +23,6 @@ pub(crate) enum HandleKind {
     Queue = 5,
     Value = 6,
     Watch = 7,
-    /// Not 7: a pointer of all ones is no handle.
     Tx = 0,
 }
 

@@ -140,10 +140,6 @@ impl Drop for Slot {
 }
 
 impl Queue {
-    pub(crate) fn db(&self) -> &Db {
-        &self.db
-    }
-
     /// Takes a place for one completion.
     pub(crate) fn slot(&self, user_data: u64, kind: u32) -> Result<Slot, Failure> {
         self.db.check_open()?;

@@ -428,6 +428,16 @@ void members(corering::db &db) {
             corering::double_barrier barrier(db, own, "party", 3);
             for (int turn = 0; turn < 5; turn++) {
                 CHECK(barrier.enter(soon) && barrier.leave(soon));
+            }
+        });
+    }
+    for (auto &thread : threads) {
+        thread.join();
+    }
+    auto own = db.new_session();
+    CHECK(!corering::double_barrier(db, own, "party", 2).enter(milliseconds(10)));
+}
+
 void transactions(corering::db &db) {
     {
         auto tx = db.begin();
@@ -516,8 +526,6 @@ void transactions(corering::db &db) {
     for (auto &thread : threads) {
         thread.join();
     }
-    auto own = db.new_session();
-    CHECK(!corering::double_barrier(db, own, "party", 2).enter(milliseconds(10)));
     int sum = 0;
     for (int n = 0; n < 4; n++) {
         sum += std::stoi(db.get("account" + std::to_string(n))->str());
@@ -555,9 +563,9 @@ int main(int argc, char **argv) {
     keeping_alive(db);
     asynchronous_locks(db);
     recipes(db);
+    transactions(db);
     watches(db);
     members(db);
-    transactions(db);
     db.sync();
     db.checkpoint();
     CHECK(db.stats().struct_size == sizeof(corering_stats));

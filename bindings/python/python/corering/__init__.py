@@ -25,8 +25,8 @@ from .errors import (
     BatchTooLargeError,
     BusyError,
     ClosedError,
-    CompactedError,
     ConflictError,
+    CompactedError,
     CorruptError,
     CrossShardError,
     DeadlockError,
@@ -68,8 +68,8 @@ from .locks import Lock, LockPart, Session, SessionInfo, SessionKey
 from .operations import Operation, Result
 from .reading import Scan
 from .settings import Condition, Durability, Entry, PutIf, Stats, Value
-from .watching import Change, Event, Watch
 from .transactions import Savepoint, Transaction, Usage
+from .watching import Change, Event, Watch
 
 __version__: str = _ffi.string(_lib.corering_version()).decode()
 

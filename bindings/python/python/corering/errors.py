@@ -165,14 +165,6 @@ class OtherPermitsError(LockError, ValueError):
     """The semaphore is in use with another number of permits."""
 
 
-class CompactedError(Error):
-    """Changes so far back are not kept any more; `progress` of the watch tells from where there are all."""
-
-
-class LaggedError(Error):
-    """The watch was cut off because it was not taken from; `progress` of it tells from where to go on."""
-
-
 class TransactionError(Error):
     """A transaction, or a part of it, was refused; nothing of that was done."""
 
@@ -199,6 +191,14 @@ class NoSavepointError(TransactionError, ValueError):
 
 class ReadOnlyError(TransactionError):
     """A write in a transaction that was begun to read only; it is still open."""
+
+
+class CompactedError(Error):
+    """Changes so far back are not kept any more; `progress` of the watch tells from where there are all."""
+
+
+class LaggedError(Error):
+    """The watch was cut off because it was not taken from; `progress` of it tells from where to go on."""
 
 
 class _Classes:
@@ -236,14 +236,14 @@ class _Classes:
         lib.CORERING_ERROR_WRONG_SECRET: WrongSecretError,
         lib.CORERING_ERROR_DEADLOCK: DeadlockError,
         lib.CORERING_ERROR_OTHER_PERMITS: OtherPermitsError,
-        lib.CORERING_ERROR_COMPACTED: CompactedError,
-        lib.CORERING_ERROR_LAGGED: LaggedError,
         lib.CORERING_ERROR_CONFLICT: ConflictError,
         lib.CORERING_ERROR_TRANSACTION_ENDED: TransactionEndedError,
         lib.CORERING_ERROR_TRANSACTION_TOO_OLD: TransactionTooOldError,
         lib.CORERING_ERROR_TRANSACTION_TOO_LARGE: TransactionTooLargeError,
         lib.CORERING_ERROR_NO_SAVEPOINT: NoSavepointError,
         lib.CORERING_ERROR_READ_ONLY: ReadOnlyError,
+        lib.CORERING_ERROR_COMPACTED: CompactedError,
+        lib.CORERING_ERROR_LAGGED: LaggedError,
     }
 
 
