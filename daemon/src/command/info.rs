@@ -21,6 +21,7 @@ const SECTIONS: &[&str] = &[
     "persistence",
     "stats",
     "locks",
+    "transactions",
     "replication",
     "cpu",
     "modules",
@@ -44,6 +45,7 @@ pub fn info<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'
                 "persistence" => persistence(session),
                 "stats" => stats(session),
                 "locks" => locks(session),
+                "transactions" => transactions(session),
                 "replication" => replication(session),
                 "cpu" => cpu(),
                 "errorstats" => errorstats(session),
@@ -199,6 +201,25 @@ fn locks(session: &Session) -> String {
         "lock_timeouts": sum.lock_timeouts,
         "lock_expiries": session.lockers().lost(),
         "lock_fenced_writes": sum.lock_fenced,
+    }
+}
+
+fn transactions(session: &Session) -> String {
+    let counts = session.engine_stats().transactions;
+    fields! {
+        "transactions_begun": counts.begun,
+        "transactions_committed": counts.committed,
+        "transactions_rolled_back": counts.rolled_back,
+        "transactions_aborted_changed": counts.aborted_changed,
+        "transactions_aborted_kept": counts.aborted_kept,
+        "transactions_aborted_wounded": counts.aborted_wounded,
+        "transactions_aborted_too_old": counts.aborted_too_old,
+        "transactions_failed": counts.failed,
+        "transactions_waits": counts.waits,
+        "transactions_open": counts.open,
+        "transactions_oldest_ms": counts.oldest_ms,
+        "exec_committed": session.stats().sum().exec_committed,
+        "exec_refused_watched": session.stats().sum().exec_watched,
     }
 }
 

@@ -27,6 +27,7 @@ mod sessions;
 mod spec;
 mod strings;
 pub mod table;
+pub mod transaction;
 
 pub use cell::{Answer, Cell};
 pub use cursors::Cursors;
@@ -34,6 +35,7 @@ pub use errors::CommandError;
 pub use guard::is_fenced;
 pub use scan::KeyCount;
 pub use spec::{Command, Flags, Handler, Outcome};
+pub use table::Entry;
 
 /// Databases that SELECT knows; each is a keyspace of the engine.
 pub const DATABASES: u16 = 16;
