@@ -194,3 +194,34 @@ fn what_cannot_be_inside_is_refused_when_it_is_queued() {
         assert_eq!(client.words("GET k"), Value::Null, "{line}");
     }
 }
+
+/// A pipeline with `transaction=True`, as redis-py and others send it: all at once, before the first reply is read.
+#[test]
+fn a_transaction_in_one_piece() {
+    let server = Server::start(&["--shards", "2"]);
+    let mut client = server.client();
+    let lines = [
+        "SET before 1",
+        "MULTI",
+        "INCR before",
+        "SET other x",
+        "INCR other",
+        "MGET before other",
+        "EXEC",
+        "GET before",
+    ];
+    let bytes: Vec<u8> =
+        lines.iter().flat_map(|line| common::client::encode(&line.split(' ').collect::<Vec<_>>())).collect();
+    for round in 0..50 {
+        client.send_raw(&bytes).unwrap();
+        let (ok, queued) = (Value::Simple(b"OK".to_vec()), Value::Simple(b"QUEUED".to_vec()));
+        let mut next = || client.reply().unwrap();
+        assert_eq!([next(), next()], [ok.clone(), ok.clone()], "round {round}");
+        (0..4).for_each(|_| assert_eq!(next(), queued));
+        let Value::Array(parts) = next() else { panic!("no array") };
+        assert_eq!(parts[..2], [Value::Integer(2), ok]);
+        assert!(parts[2].is_error(), "{parts:?}");
+        assert_eq!(parts[3], Value::Array(vec![Value::Bulk(b"2".to_vec()), Value::Bulk(b"x".to_vec())]));
+        assert_eq!(next(), Value::Bulk(b"2".to_vec()));
+    }
+}
