@@ -23,6 +23,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("connection", include_str!("compat_scripts/connection.txt")),
     ("server", include_str!("compat_scripts/server.txt")),
     ("pubsub", include_str!("compat_scripts/pubsub.txt")),
+    ("transactions", include_str!("compat_scripts/transactions.txt")),
 ];
 
 #[derive(Clone, PartialEq, Debug)]

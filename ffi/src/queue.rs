@@ -224,6 +224,10 @@ impl Queue {
         Ok(())
     }
 
+    pub(crate) fn db(&self) -> &Db {
+        &self.db
+    }
+
     fn follow<T: Send + 'static>(
         &self,
         user_data: u64,

@@ -1,6 +1,7 @@
 //! GUARD: a write that takes effect only while a lock is held.
 //!
-//! Guards: the token is checked in the same step as the write, so that no stale holder's write gets in between.
+//! Guards: the token is checked in the same step as the write, so that no stale holder's write gets in between. Between MULTI and
+//! EXEC they are those of the whole transaction.
 
 use corering_engine::{Error, Guard, LockError};
 
@@ -12,13 +13,13 @@ use super::table::{self, Entry};
 use crate::resp::Request;
 use crate::server::Session;
 
-/// Guards before one write.
+/// Guards before one command.
 const GUARDS_MAX: usize = 16;
 
 pub const COMMANDS: &[Command] = &[row("guard", -4, Flags::WRITE.or(Flags::DENYOOM), Handler::Now(guard))
-    .usage("<name> <token> [GUARD <name> <token> ...] <write command on one key>")
+    .usage("<name> <token> [GUARD <name> <token> ...] <write command>")
     .complexity("that of the command")
-    .summary("Runs a write command on one key, only if the token holds its lock at the moment at which the write takes effect.")];
+    .summary("Runs a command that writes keys, only if the token holds its lock at the moment at which the write takes effect.")];
 
 fn guard(session: &mut Session, request: Request<'_>) -> Outcome {
     let (mut rest, mut guards) = (request, Vec::new());
@@ -37,7 +38,7 @@ fn guard(session: &mut Session, request: Request<'_>) -> Outcome {
         return Err(CommandError::arity(&entry.full_name));
     }
     let Handler::Now(run) = entry.command.handler else { return Err(NOT_A_WRITE) };
-    if !writes_one_key(entry, rest.len()) {
+    if !writes_keys(entry) {
         return Err(NOT_A_WRITE);
     }
     session.guard_by(guards);
@@ -46,13 +47,11 @@ fn guard(session: &mut Session, request: Request<'_>) -> Outcome {
     outcome
 }
 
-const NOT_A_WRITE: CommandError = CommandError::fixed("ERR GUARD goes before a command that writes one key");
+const NOT_A_WRITE: CommandError = CommandError::fixed("ERR GUARD goes before a command that writes keys");
 
-fn writes_one_key(entry: &Entry, argc: usize) -> bool {
-    let [keys] = entry.command.keys else { return false };
-    // MSET with one pair goes another way than the commands on one key do.
-    let one = keys.last == 0 || keys.step == 1;
-    entry.command.flags.has(Flags::WRITE) && one && keys.positions(argc).count() == 1
+/// Such a command's program is handed to `Session::submit`, which sees to the guards.
+fn writes_keys(entry: &Entry) -> bool {
+    entry.command.flags.has(Flags::WRITE) && !entry.command.keys.is_empty()
 }
 
 /// Whether a guard refused a write.

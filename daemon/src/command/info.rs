@@ -23,6 +23,7 @@ const SECTIONS: &[&str] = &[
     "stats",
     "locks",
     "stages",
+    "transactions",
     "replication",
     "cpu",
     "modules",
@@ -47,6 +48,7 @@ pub fn info<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'
                 "stats" => stats(session),
                 "locks" => locks(session),
                 "stages" => stages(session),
+                "transactions" => transactions(session),
                 "replication" => replication(session),
                 "cpu" => cpu(),
                 "errorstats" => errorstats(session),
@@ -230,6 +232,25 @@ fn stages(session: &Session) -> String {
         );
     }
     lines
+}
+
+fn transactions(session: &Session) -> String {
+    let counts = session.engine_stats().transactions;
+    fields! {
+        "transactions_begun": counts.begun,
+        "transactions_committed": counts.committed,
+        "transactions_rolled_back": counts.rolled_back,
+        "transactions_aborted_changed": counts.aborted_changed,
+        "transactions_aborted_kept": counts.aborted_kept,
+        "transactions_aborted_wounded": counts.aborted_wounded,
+        "transactions_aborted_too_old": counts.aborted_too_old,
+        "transactions_failed": counts.failed,
+        "transactions_waits": counts.waits,
+        "transactions_open": counts.open,
+        "transactions_oldest_ms": counts.oldest_ms,
+        "exec_committed": session.stats().sum().exec_committed,
+        "exec_refused_watched": session.stats().sum().exec_watched,
+    }
 }
 
 fn replication(session: &Session) -> String {

@@ -82,10 +82,10 @@ pub const COMMANDS: &[Command] = &[
     row("pexpiretime", 2, "7.0.0", READ_FAST, Handler::Now(pexpiretime))
         .keys(ACCESS)
         .summary("Returns the millisecond since 1970 at which a key expires."),
-    row("rename", 3, "1.0.0", WRITE, Handler::Later(multi_key::rename))
+    row("rename", 3, "1.0.0", WRITE, Handler::Now(multi_key::rename))
         .keys(&[Keys::one(1, MOVED), Keys::one(2, Access::OW.or(Access::UPDATE))])
         .summary("Gives a key another name, over what had it."),
-    row("renamenx", 3, "1.0.0", WRITE_FAST, Handler::Later(multi_key::renamenx))
+    row("renamenx", 3, "1.0.0", WRITE_FAST, Handler::Now(multi_key::renamenx))
         .keys(&[Keys::one(1, MOVED), Keys::one(2, Access::OW.or(Access::INSERT))])
         .summary("Gives a key another name, unless something has it."),
     row("keys", 2, "1.0.0", READ, Handler::Later(scan::keys))

@@ -27,6 +27,7 @@ mod sessions;
 mod spec;
 mod strings;
 pub mod table;
+pub mod transaction;
 mod watches;
 
 pub use cell::{Answer, Cell};
@@ -35,6 +36,7 @@ pub use errors::CommandError;
 pub use guard::is_fenced;
 pub use scan::KeyCount;
 pub use spec::{Command, Flags, Handler, Outcome};
+pub use table::Entry;
 
 /// Databases that SELECT knows; each is a keyspace of the engine.
 pub const DATABASES: u16 = 16;

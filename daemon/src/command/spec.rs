@@ -63,6 +63,7 @@ bits! {
         NO_MULTI = 10 => "no_multi",
         ALLOW_BUSY = 11 => "allow_busy",
         PUBSUB = 12 => "pubsub",
+        SKIP_SLOWLOG = 13 => "skip_slowlog",
     }
 }
 
@@ -80,6 +81,7 @@ bits! {
         CONNECTION = 8 => "@connection",
         PUBSUB = 9 => "@pubsub",
         LOCK = 10 => "@lock",
+        TRANSACTION = 11 => "@transaction",
     }
 }
 
@@ -143,6 +145,7 @@ pub enum Group {
     Server,
     Pubsub,
     Lock,
+    Transactions,
 }
 
 impl Group {
@@ -154,6 +157,7 @@ impl Group {
             Group::Server => "server",
             Group::Pubsub => "pubsub",
             Group::Lock => "lock",
+            Group::Transactions => "transactions",
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use super::spec::Command;
 use super::{
     client, config_command, connection, docs, guard, keys, locks, multi_key, object, pubsub, server, sessions, strings,
-    watches,
+    transaction, watches,
 };
 use crate::server::Session;
 
@@ -45,6 +45,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         sessions::COMMANDS,
         locks::COMMANDS,
         guard::COMMANDS,
+        transaction::COMMANDS,
         pubsub::COMMANDS,
         watches::COMMANDS,
     ];

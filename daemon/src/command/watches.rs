@@ -145,7 +145,7 @@ fn watch(session: &mut Session, request: Request<'_>) -> Outcome {
     }
     let key = request.arg(1).to_vec();
     let keys = if prefix { WatchKeys::Prefix(key) } else { WatchKeys::One(key) };
-    let (id, from) = session.watch(keys, options)?;
+    let (id, from) = session.watch_keys(keys, options)?;
     let mut reply = session.reply();
     reply.array(2);
     reply.integer(watch_number(id));
@@ -161,7 +161,7 @@ fn unwatch(session: &mut Session, request: Request<'_>) -> Outcome {
     if ids.is_empty() {
         ids = session.watches();
     }
-    let ended = ids.into_iter().filter(|id| session.unwatch(*id)).count();
+    let ended = ids.into_iter().filter(|id| session.end_watch(*id)).count();
     session.reply().integer(ended as i64);
     Ok(())
 }

@@ -13,4 +13,4 @@ mod request;
 pub use number::parse_i64;
 pub use reader::{ReplyReader, Value};
 pub use reply::{Protocol, Reply};
-pub use request::{Decoder, Limits, Next, ProtocolError, Refusal, Request};
+pub use request::{Decoder, KeptRequest, Limits, Next, ProtocolError, Refusal, Request};

@@ -126,6 +126,34 @@ impl<'a> Request<'a> {
     }
 }
 
+/// A request that is kept for later.
+#[derive(Debug)]
+pub struct KeptRequest {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+}
+
+impl KeptRequest {
+    pub fn new(request: Request<'_>) -> KeptRequest {
+        let mut kept =
+            KeptRequest { bytes: Vec::with_capacity(request.iter().map(<[u8]>::len).sum()), spans: Vec::new() };
+        for arg in request.iter() {
+            kept.spans.push(Span { start: kept.bytes.len() as u32, len: arg.len() as u32 });
+            kept.bytes.extend_from_slice(arg);
+        }
+        kept
+    }
+
+    pub fn request(&self) -> Request<'_> {
+        Request { bytes: &self.bytes, spans: &self.spans }
+    }
+
+    /// Bytes it takes.
+    pub fn size(&self) -> usize {
+        self.bytes.len() + self.spans.len() * size_of::<Span>() + size_of::<KeptRequest>()
+    }
+}
+
 impl std::fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.iter().map(|arg| arg.escape_ascii().to_string())).finish()

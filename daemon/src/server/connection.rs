@@ -11,7 +11,7 @@ use futures_lite::future;
 use super::session::Session;
 use super::shard::{Connection, Phase, ShardServer};
 use crate::command::dispatch::{Resolved, resolve};
-use crate::command::{CommandError, Flags, Handler};
+use crate::command::{CommandError, Flags, Handler, transaction};
 use crate::resp::{Decoder, Next, Refusal, Request};
 
 /// Requests run between two turns of other connections.
@@ -89,6 +89,7 @@ async fn run_all(server: &ShardServer, connection: &Connection, session: &mut Se
             }
             Ok(Next::Refused(refusal)) => {
                 session.begin_command();
+                transaction::spoil(session);
                 session.fail(&refused(refusal));
             }
             Err(error) => {
@@ -130,23 +131,25 @@ async fn run_one(server: &ShardServer, session: &mut Session, request: Request<'
             session.abandon();
             return;
         }
-        Err(error) => return session.fail(&error),
+        Err(error) => return transaction::reject(session, request, error),
     };
     session.info().set_command(entry.index);
+    if transaction::waits_for_exec(session, entry) {
+        if let Err(error) = transaction::queue(session, entry, request) {
+            transaction::reject(session, request, error);
+        }
+        return;
+    }
     let waited = server.room.is_full() && entry.command.flags.has(Flags::WRITE);
     if waited {
         // Whoever holds room while waiting for more of it could wait for ever.
         session.settle().await;
         server.room.available().await;
     }
-    let outcome = match entry.command.handler {
-        Handler::Now(run) => run(session, request),
-        Handler::Later(run) => {
-            session.settle().await;
-            run(session, request).await
-        }
-        Handler::Container => Err(CommandError::arity(&entry.full_name)),
-    };
+    if let Handler::Later(_) = entry.command.handler {
+        session.settle().await;
+    }
+    let outcome = transaction::run(session, entry, request).await;
     if let Err(error) = outcome {
         session.fail(&error);
     }

@@ -23,15 +23,16 @@ mod signals;
 mod sockets;
 mod start;
 mod stats;
+mod steps;
 mod watches;
 
 pub use control::{Control, Event};
 pub use events::{Event as KeyEvent, EventClasses, KeyEvents};
-pub use output::Waiting;
 pub use process::Process;
 pub use pubsub::Kind as SubscriptionKind;
 pub use registry::{ClientFlags, ClientInfo};
 pub use saves::SaveStart;
 pub use session::{ReplyMode, Session};
 pub use start::serve;
+pub use steps::{Batch, Part, Told};
 pub use watches::number as watch_number;

@@ -28,10 +28,6 @@ pub enum Waiting {
     /// 1 if the key was there.
     Deleted(Pending<bool>),
     Answer(Pending<Answer>),
-    /// `OK` once all are done.
-    All(Vec<Pending<CommitTs>>),
-    /// The sum of all.
-    Sum(Vec<Pending<i64>>),
 }
 
 impl Waiting {
@@ -40,24 +36,6 @@ impl Waiting {
             Waiting::Stored(pending) => pending.await.map(|_| Answer::Ok),
             Waiting::Deleted(pending) => pending.await.map(|existed| Answer::Integer(i64::from(existed))),
             Waiting::Answer(pending) => pending.await,
-            Waiting::All(all) => {
-                let mut result = Ok(Answer::Ok);
-                for pending in all {
-                    // Each is awaited, whatever became of the others: the answer says that nothing is under way.
-                    if let Err(error) = pending.await {
-                        result = Err(error);
-                    }
-                }
-                result
-            }
-            Waiting::Sum(all) => {
-                let mut result = Ok(0);
-                for pending in all {
-                    let part = pending.await;
-                    result = result.and_then(|sum| part.map(|part| sum + part));
-                }
-                result.map(Answer::Integer)
-            }
         }
     }
 }
@@ -101,6 +79,8 @@ pub struct Output {
     /// Shards that have a write of ours under way.
     shards: ShardSet,
     submitted_bytes: usize,
+    /// One of the waiting is over several shards. It may have to come again, so nothing more is asked for until it is done.
+    spans: bool,
 }
 
 impl Output {
@@ -112,6 +92,7 @@ impl Output {
             waiting: VecDeque::new(),
             shards: ShardSet(vec![0; usize::from(shard_count).div_ceil(64)]),
             submitted_bytes: 0,
+            spans: false,
         }
     }
 
@@ -128,9 +109,12 @@ impl Output {
         protocol: Protocol,
         bytes: usize,
     ) {
+        let mut over = 0;
         for shard in shards {
             self.shards.insert(shard);
+            over += 1;
         }
+        self.spans |= over > 1;
         self.submitted_bytes += bytes;
         self.waiting.push_back(Entry { waiting, protocol, muted, staged: self.staged.len() });
     }
@@ -151,7 +135,8 @@ impl Output {
 
     /// Whether the waiting must be awaited before more is asked for.
     pub fn must_settle(&self) -> bool {
-        self.waiting.len() >= WAITING_MAX
+        self.spans
+            || self.waiting.len() >= WAITING_MAX
             || self.submitted_bytes >= SUBMITTED_BYTES_MAX
             || self.staged.len() >= FULL_BYTES
     }
@@ -195,6 +180,7 @@ impl Output {
         self.moved = 0;
         self.shards.clear();
         self.submitted_bytes = 0;
+        self.spans = false;
     }
 
     /// The bytes to be sent; give the buffer back with [`Output::restore`].

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::Guard;
 use corering_engine::{
-    Client, CommitTs, Expiry, Guard as LockGuard, Keyspace, Pending, SessionId, SessionKey, ShardId, Tx, ValueRef,
+    Client, CommitTs, Expiry, Guard as LockGuard, Keyspace, Pending, SessionId, SessionKey, ShardId, ValueRef,
     WatchKeys, WatchOptions, WriteOptions,
 };
 use futures_lite::future;
@@ -25,6 +25,7 @@ use super::saves::{SaveStart, SaveStatus};
 use super::shard::{Connection, Phase, ShardServer};
 use super::shared::{Identity, KeyCounts, Shared};
 use super::stats::{ShardStats, Stats};
+use super::steps::{Gathered, Queue, Told, Watched};
 use super::watches::Watches;
 use super::{ClientFlags, Event};
 use crate::command::{Answer, Cell, CommandError, Cursors, Outcome, is_fenced};
@@ -76,7 +77,12 @@ pub struct Session {
     /// Sessions that end with this connection, and their grace.
     bound: Vec<(SessionId, Duration)>,
     /// What the write of this command depends on.
-    guards: Vec<LockGuard>,
+    pub(super) guards: Vec<LockGuard>,
+    /// While a command of an EXEC is run: what it comes to.
+    pub(super) gathered: Option<Gathered>,
+    /// Between MULTI and EXEC.
+    pub(super) queue: Option<Queue>,
+    pub(super) watched: Vec<Watched>,
     /// Received while the connection waited for a lock.
     early: Vec<u8>,
     channels: BTreeSet<Vec<u8>>,
@@ -104,6 +110,9 @@ impl Session {
             lock_session: None,
             bound: Vec::new(),
             guards: Vec::new(),
+            gathered: None,
+            queue: None,
+            watched: Vec::new(),
             early: Vec::new(),
             channels: BTreeSet::new(),
             patterns: BTreeSet::new(),
@@ -248,6 +257,8 @@ impl Session {
         self.authenticated = self.settings.requirepass.is_empty();
         self.limits = self.settings.request_limits(self.authenticated);
         self.reply_mode = ReplyMode::On;
+        self.queue = None;
+        self.unwatch();
         self.let_go_of_sessions();
         self.stop_listening();
         self.info().set_name(b"");
@@ -324,14 +335,14 @@ impl Session {
     }
 
     /// Have changes of keys sent to the client; gives the watch's number, and after which commit it begins.
-    pub fn watch(&mut self, keys: WatchKeys, options: WatchOptions) -> Result<(u64, CommitTs), CommandError> {
+    pub fn watch_keys(&mut self, keys: WatchKeys, options: WatchOptions) -> Result<(u64, CommitTs), CommandError> {
         let watch = self.client().watch(self.keyspace, keys, options)?;
         let from = options.from.unwrap_or_else(|| watch.progress());
         Ok((self.watches.add(watch, &self.server.executor, &self.connection.info), from))
     }
 
     /// What it brought before reaches the client before whatever is written next.
-    pub fn unwatch(&mut self, id: u64) -> bool {
+    pub fn end_watch(&mut self, id: u64) -> bool {
         let ended = self.watches.remove(id, &self.connection.info);
         self.connection.info.mailbox.take(self.output.buffer(), usize::MAX);
         ended
@@ -395,12 +406,9 @@ impl Session {
         key: &[u8],
         mut f: impl FnMut(Option<ValueRef<'_>>, &mut Reply<'_>) -> Outcome + Send + 'static,
     ) -> Outcome {
-        if !self.output.is_settled() || self.is_guarded() {
-            let shard = self.server.client.shard_of(key);
-            if self.output.waits_on(shard) || self.is_guarded() {
-                self.read_behind_writes(shard, key, f);
-                return Ok(());
-            }
+        if self.runs_elsewhere() || self.output.waits_on(self.server.client.shard_of(key)) {
+            self.read_in_step(key, f);
+            return Ok(());
         }
         let buffer = if self.is_muted() {
             self.void.clear();
@@ -415,23 +423,19 @@ impl Session {
         outcome
     }
 
-    fn read_behind_writes(
+    /// A read that has its place among writes.
+    fn read_in_step(
         &mut self,
-        shard: ShardId,
         key: &[u8],
         mut f: impl FnMut(Option<ValueRef<'_>>, &mut Reply<'_>) -> Outcome + Send + 'static,
     ) {
         let (keyspace, protocol) = (self.keyspace, self.protocol);
         let own: Box<[u8]> = key.into();
-        let pending = self.step(key, move |tx| {
+        self.submit(&[key], UNKNOWN_BYTES, move |tx| {
             let mut bytes = Vec::new();
             let outcome = f(tx.get(keyspace, &own)?, &mut Reply::new(&mut bytes, protocol));
-            Ok(match outcome {
-                Ok(()) => Answer::Raw(bytes),
-                Err(error) => Answer::Failed(error),
-            })
+            Ok((outcome.map_or_else(Answer::Failed, |()| Answer::Raw(bytes)), Vec::new()))
         });
-        self.wait_for(shard, Waiting::Answer(pending), UNKNOWN_BYTES);
     }
 
     /// Change a key in one step on its shard.
@@ -440,39 +444,20 @@ impl Session {
         key: &[u8],
         mut f: impl FnMut(&mut Cell<'_, '_>) -> Result<Answer, CommandError> + Send + 'static,
     ) -> Outcome {
-        let keyspace = self.keyspace;
+        let (keyspace, tells) = (self.keyspace, self.tells());
         let own: Box<[u8]> = key.into();
-        let shard = self.client().shard_of(key);
-        let pending = if self.tells() {
-            let (shared, name) = (Arc::clone(&self.server.shared), own.clone());
-            let step = self.step(key, move |tx| {
-                let mut cell = Cell::new(tx, keyspace, &own, true);
-                let answer = f(&mut cell).unwrap_or_else(Answer::Failed);
-                Ok((answer, cell.into_events()))
-            });
-            step.then(move |(answer, events)| {
-                shared.tell_events(keyspace, &name, &events);
-                Ok(answer)
-            })
-        } else {
-            self.step(key, move |tx| Ok(f(&mut Cell::new(tx, keyspace, &own, false)).unwrap_or_else(Answer::Failed)))
-        };
-        self.wait_for(shard, Waiting::Answer(pending), key.len());
+        self.submit(&[key], key.len(), move |tx| {
+            let mut cell = Cell::new(tx, keyspace, &own, tells);
+            let answer = f(&mut cell).unwrap_or_else(Answer::Failed);
+            let told = tells.then(|| Told::Changed(keyspace, own.clone(), cell.into_events()));
+            Ok((answer, told.into_iter().collect()))
+        });
         Ok(())
     }
 
-    /// One step on the shard of `key`, if the guards of this command hold.
-    fn step<T: Send + 'static>(
-        &self,
-        key: &[u8],
-        f: impl FnMut(&mut Tx<'_>) -> Result<T, corering_engine::Error> + Send + 'static,
-    ) -> Pending<T> {
-        let options = self.write_options(Expiry::NEVER);
-        if self.is_guarded() {
-            self.client().run_guarded(key, self.guards.clone(), options, f)
-        } else {
-            self.client().run(key, options, f)
-        }
+    /// Whether this command must be a program, to run with its guards or with others.
+    fn runs_elsewhere(&self) -> bool {
+        self.is_guarded() || self.is_gathering()
     }
 
     /// Whether anybody may want to know what happens to keys.
@@ -487,7 +472,7 @@ impl Session {
 
     /// Set a string, whatever the key held.
     pub fn put(&mut self, key: &[u8], value: &[u8], expiry: Expiry) -> Outcome {
-        if self.is_guarded() || self.tells() {
+        if self.runs_elsewhere() || self.tells() {
             let value = value.to_vec();
             return self.update(key, move |cell| {
                 cell.put(&value, expiry)?;
@@ -503,7 +488,7 @@ impl Session {
 
     /// Delete a key; answers whether it was there.
     pub fn delete(&mut self, key: &[u8]) -> Outcome {
-        if self.is_guarded() || self.tells() {
+        if self.runs_elsewhere() || self.tells() {
             return self.update(key, |cell| {
                 let existed = cell.get()?.is_some();
                 if existed {
@@ -519,14 +504,20 @@ impl Session {
     }
 
     /// Answer once a write on `shard`, which carries about `bytes`, is done.
-    pub fn wait_for(&mut self, shard: ShardId, waiting: Waiting, bytes: usize) {
+    fn wait_for(&mut self, shard: ShardId, waiting: Waiting, bytes: usize) {
         self.wait_for_all(std::iter::once(&shard), waiting, bytes);
     }
 
-    pub fn wait_for_all<'a>(&mut self, shards: impl Iterator<Item = &'a ShardId>, waiting: Waiting, bytes: usize) {
+    /// A step over several shards may come behind what one of them waits for: what follows must not overtake it.
+    pub(super) fn wait_for_all<'a>(
+        &mut self,
+        shards: impl IntoIterator<Item = &'a ShardId>,
+        waiting: Waiting,
+        bytes: usize,
+    ) {
         let muted = self.is_muted();
         self.server.room.take();
-        self.output.push(shards.copied(), waiting, muted, self.protocol, bytes);
+        self.output.push(shards.into_iter().copied(), waiting, muted, self.protocol, bytes);
     }
 
     pub fn count_lookup(&self, found: bool) {
@@ -538,7 +529,10 @@ impl Session {
     // -- replies
 
     pub fn reply(&mut self) -> Reply<'_> {
-        let buffer = if self.is_muted() {
+        let muted = self.is_muted();
+        let buffer = if let Some(gathered) = &mut self.gathered {
+            &mut gathered.reply
+        } else if muted {
             self.void.clear();
             &mut self.void
         } else {

@@ -48,7 +48,7 @@ macro_rules! counters {
 }
 
 counters! { commands, connections, rejected, input_bytes, output_bytes, hits, misses, receives, sends, errors,
-lock_grants, lock_timeouts, lock_fenced, }
+lock_grants, lock_timeouts, lock_fenced, exec_committed, exec_watched, }
 
 /// Events in the last second or so.
 #[derive(Clone, Copy, Default, Debug)]

@@ -174,7 +174,8 @@ impl Client {
             options.again = Some(transaction.number());
             let done = f(&mut transaction).and_then(|value| Ok((value, transaction.commit().wait()?)));
             match done {
-                Err(error) if error.is_retryable() && !error.may_have_committed() => {
+                // A full disk is retryable, too, but not by trying at once.
+                Err(error @ (Error::Tx(_) | Error::Busy { .. })) if error.is_retryable() => {
                     drop(transaction);
                     self.shared.clock.pause(self.pause(attempt));
                     attempt += 1;

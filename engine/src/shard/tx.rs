@@ -170,7 +170,7 @@ impl<'a> Tx<'a> {
     }
 
     /// The last change of a key, be it a delete; own writes do not count.
-    pub(crate) fn last_change(&self, keyspace: Keyspace, key: &[u8]) -> Result<CommitTs> {
+    pub fn last_change(&self, keyspace: Keyspace, key: &[u8]) -> Result<CommitTs> {
         Ok(match self.part(key)?.state.get(keyspace, key, CommitTs::MAX)? {
             Lookup::Found(value) => value.version,
             Lookup::Deleted { version } => version,
