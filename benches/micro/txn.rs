@@ -35,14 +35,18 @@ pub fn benches(c: &mut Criterion) {
         let (client, mut numbers) = (database.engine.client(), Numbers::new(1, KEYS));
         b.iter(|| {
             let mut batch = WriteBatch::new();
-            apart(&client, &mut numbers).iter().for_each(|n| drop(batch.put(KS, &key(*n), &VALUE)));
+            for n in apart(&client, &mut numbers) {
+                batch.put(KS, &key(n), &VALUE);
+            }
             client.write_batch(batch, at(Durability::Sync)).wait().expect("a batch")
         });
     });
     group.bench_function("read_only_of_ten", |b| {
         let database = Database::create("txn", options());
         let (client, mut numbers) = (database.engine.client(), Numbers::new(1, KEYS));
-        (0..KEYS).for_each(|n| drop(client.put(KS, &key(n), &VALUE, at(Durability::None)).wait().expect("a put")));
+        for n in 0..KEYS {
+            client.put(KS, &key(n), &VALUE, at(Durability::None)).wait().expect("a put");
+        }
         b.iter(|| {
             let options = TransactionOptions { read_only: true, ..TransactionOptions::default() };
             let mut tx = client.begin(options).expect("a transaction");

@@ -151,12 +151,12 @@ impl Round<'_> {
 
 fn played(client: &Client, number: u64) -> Vec<Txn> {
     let (ticks, values) = (AtomicU64::new(0), AtomicI64::new(1));
-    let round = Round { client, number, lists: number % 2 == 0, ticks: &ticks, values: &values };
+    let round = Round { client, number, lists: number.is_multiple_of(2), ticks: &ticks, values: &values };
     std::thread::scope(|scope| {
         let play = |n: u32| {
             let round = &round;
             scope.spawn(move || {
-                let mut draw = Draw((number + 1) * 0x9e37_79b9_7f4a_7c15 ^ u64::from(n + 1) << 32);
+                let mut draw = Draw((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (u64::from(n + 1) << 32));
                 (0..ROUND).map(|_| round.one(n, &mut draw)).collect::<Vec<Txn>>()
             })
         };
