@@ -291,6 +291,19 @@ fn a_kept_key_is_changed_by_no_other_transaction_and_the_younger_waits() {
 }
 
 #[test]
+fn a_key_that_was_read_before_it_is_kept_must_be_the_same_still() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir);
+    let client = engine.client();
+    put(&client, b"k", b"1");
+    let mut tx = begin(&client);
+    assert_eq!(read(&mut tx, b"k"), Some(b"1".to_vec()));
+    put(&client, b"k", b"2");
+    refused(tx.get_for_update(KS, b"k"), |r| matches!(r, TxError::Changed { .. }));
+    refused(tx.commit().wait(), |r| matches!(r, TxError::Ended { .. }));
+}
+
+#[test]
 fn of_two_that_want_each_others_keys_the_younger_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(&dir);

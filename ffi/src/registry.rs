@@ -271,7 +271,7 @@ fn index_of(handle: u64) -> u32 {
 impl Registry {
     #[inline]
     fn find(&self, handle: u64, kind: HandleKind) -> Result<&Slot, Failure> {
-        if handle & HANDLE_BIT == 0 || kind_bits(handle) != kind as u64 {
+        if handle & HANDLE_BIT == 0 || kind_bits(handle) != kind as u64 || handle == u64::MAX {
             return Err(not_of_kind(handle, kind));
         }
         if handle >> INCARNATION_SHIFT & INCARNATION_MAX != self.incarnation {
@@ -440,7 +440,9 @@ fn not_of_kind(handle: u64, wanted: HandleKind) -> Failure {
     } else if handle & HANDLE_BIT == 0 {
         HandleFault::Unknown { wanted }
     } else {
-        HandleFault::WrongKind { wanted, found: HandleKind::from_bits(kind_bits(handle)) }
+        // A pointer of all ones is nobody's, though its bits are those of a kind.
+        let found = HandleKind::from_bits(kind_bits(handle)).filter(|_| handle != u64::MAX);
+        HandleFault::WrongKind { wanted, found }
     })
 }
 
@@ -489,7 +491,9 @@ mod tests {
         let live = value(b"here");
         assert!(matches!(fault(hold(0, HandleKind::Value)), HandleFault::Null { .. }));
         assert!(matches!(fault(hold(0x7fff_1234_5678, HandleKind::Value)), HandleFault::Unknown { .. }));
-        assert!(matches!(fault(hold(u64::MAX, HandleKind::Value)), HandleFault::WrongKind { found: None, .. }));
+        for kind in [HandleKind::Value, HandleKind::Watch] {
+            assert!(matches!(fault(hold(u64::MAX, kind)), HandleFault::WrongKind { found: None, .. }));
+        }
         let as_db = fault(hold(live, HandleKind::Db));
         assert!(matches!(as_db, HandleFault::WrongKind { found: Some(HandleKind::Value), .. }));
         let never = live | u64::from(INDEX_COUNT - 1) << INDEX_SHIFT;

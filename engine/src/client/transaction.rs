@@ -492,10 +492,8 @@ impl Transaction {
         } else {
             return Ok(());
         };
-        self.end(if refusal == TxError::Wounded { "an older one needed its keys" } else { "it was open for too long" });
-        let error = Error::Tx(refusal);
-        self.client.shared.transactions.ended(self.life.number, Err(&error));
-        Err(error)
+        let how = if refusal == TxError::Wounded { "an older one needed its keys" } else { "it was open for too long" };
+        Err(self.abort(refusal, how))
     }
 
     fn check_writable(&mut self) -> Result<()> {
@@ -520,8 +518,21 @@ impl Transaction {
             return Ok(());
         }
         self.check_reads()?;
-        self.reads.insert((keyspace, key.to_vec()), found.as_ref().map(|value| value.version));
+        let version = found.as_ref().map(|value| value.version);
+        let before = self.reads.insert((keyspace, key.to_vec()), version);
+        if before.is_some_and(|before| before != version) {
+            // It was read from the view, and is kept now: what was told then does not hold any more.
+            return Err(self.abort(TxError::Changed { key: key.into() }, "a key that it had read was changed"));
+        }
         Ok(())
+    }
+
+    /// End it with a refusal.
+    fn abort(&mut self, refusal: TxError, how: &'static str) -> Error {
+        self.end(how);
+        let error = Error::Tx(refusal);
+        self.client.shared.transactions.ended(self.life.number, Err(&error));
+        error
     }
 
     /// What this transaction wrote to a key, if it did.
