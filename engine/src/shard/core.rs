@@ -335,15 +335,6 @@ impl ShardCore {
         }
     }
 
-    /// Execute a request if nothing must come before it; else give it back.
-    pub fn execute_if_accepted(&mut self, request: Request) -> std::result::Result<(), Request> {
-        if self.refusal().is_none() && !self.accepts() {
-            return Err(request);
-        }
-        self.execute(request);
-        Ok(())
-    }
-
     pub(super) fn refusal(&self) -> Option<Error> {
         self.view.poisoned().or_else(|| self.closing.then_some(Error::Closed))
     }
