@@ -11,7 +11,7 @@ use corering_benches::data::{KS, VALUE, at, key};
 use corering_daemon::resp::{Decoder, Limits, Next};
 use corering_engine::format::block::Op;
 use corering_engine::format::frame::{self, frame_len};
-use corering_engine::format::record::{self, OpRef, RecordRef};
+use corering_engine::format::record::{self, Joined, OpRef, RecordRef};
 use corering_engine::ring::{Ring, VNODES};
 use corering_engine::runtime::Host;
 use corering_engine::runtime::sim::{Disk, Latency, Pace, Policy, Sim, SimConfig};
@@ -86,7 +86,7 @@ fn bytes() {
     let key = key(1);
     let op =
         OpRef { keyspace: KS, key: &key, change: Op::Put { kind: Kind::BYTES, expiry: Expiry::NEVER, value: &VALUE } };
-    let mut encoded = vec![0; record::encoded_len(0, std::iter::once(op))];
+    let mut encoded = vec![0; record::encoded_len(Joined::ALONE, std::iter::once(op))];
     counted_record_encode(&mut encoded, op);
     counted_record_decode(&encoded);
     let mut framed = vec![0x5a; frame_len(encoded.len())];
@@ -173,8 +173,8 @@ fn counted_ring_lookup(ring: &Ring) {
 fn counted_record_encode(out: &mut [u8], op: OpRef<'_>) {
     for _ in 0..TIMES {
         let op = black_box(op);
-        assert_eq!(record::encoded_len(0, std::iter::once(op)), out.len());
-        record::encode(black_box(&mut *out), CommitTs(7), &[], std::iter::once(op));
+        assert_eq!(record::encoded_len(Joined::ALONE, std::iter::once(op)), out.len());
+        record::encode(black_box(&mut *out), CommitTs(7), Joined::ALONE, std::iter::once(op));
     }
 }
 

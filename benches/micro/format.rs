@@ -5,7 +5,7 @@ use std::hint::black_box;
 use corering_benches::data::{KS, VALUE, key};
 use corering_engine::format::block::Op;
 use corering_engine::format::frame::{self, FRAME_HEADER_LEN, frame_len};
-use corering_engine::format::record::{self, OpRef, RecordRef};
+use corering_engine::format::record::{self, Joined, OpRef, RecordRef};
 use corering_engine::{CommitTs, Expiry, Kind, Life, Lsn};
 use criterion::{BenchmarkId, Criterion, Throughput};
 
@@ -40,15 +40,15 @@ fn records(c: &mut Criterion) {
         let keys: Vec<[u8; 16]> = (0..count).map(key).collect();
         let change = Op::Put { kind: Kind::BYTES, expiry: Expiry::NEVER, value: &VALUE };
         let ops = || keys.iter().map(|key| OpRef { keyspace: KS, key, change });
-        let mut bytes = vec![0; record::encoded_len(0, ops())];
+        let mut bytes = vec![0; record::encoded_len(Joined::ALONE, ops())];
         group.throughput(Throughput::Elements(count));
         group.bench_function(BenchmarkId::new("encode", count), |b| {
             b.iter(|| {
-                assert_eq!(record::encoded_len(0, ops()), bytes.len());
-                record::encode(black_box(&mut bytes), CommitTs(7), &[], ops());
+                assert_eq!(record::encoded_len(Joined::ALONE, ops()), bytes.len());
+                record::encode(black_box(&mut bytes), CommitTs(7), Joined::ALONE, ops());
             });
         });
-        record::encode(&mut bytes, CommitTs(7), &[], ops());
+        record::encode(&mut bytes, CommitTs(7), Joined::ALONE, ops());
         group.bench_function(BenchmarkId::new("decode", count), |b| {
             b.iter(|| {
                 let mut seen = 0;

@@ -29,7 +29,7 @@ use crate::runtime::{Executor, Fs, Host, LocalFuture, LockError, ShardThread};
 use crate::shard::recover::{Home, parse_shard_dir, remove_shard, shard_dir};
 use crate::shard::service::{self, Opened, Order, ServeOrder, ServiceEnds, SpawnTask};
 use crate::shard::{LockRequest, Request, ShardHandle};
-use crate::txn::fate::{self, Contradiction, Unsettled};
+use crate::txn::fate::{self, Contradiction, Unsettled, Verdict};
 use crate::txn::snapshots::Snapshots;
 use crate::txn::timestamps::Timestamps;
 use crate::warden;
@@ -315,19 +315,19 @@ pub(crate) async fn start_shards(
 /// Settle what a crash left of commits over several shards, before anything else is written.
 async fn decide_fates(root: &Root, home: &mut Home, started: &[Started]) -> Result<()> {
     let unsettled: Vec<Unsettled> = started.iter().map(|shard| shard.opened.unsettled.clone()).collect();
-    let void = fate::decide(&unsettled).map_err(|contradiction| {
+    let verdicts = fate::decide(&unsettled).map_err(|contradiction| {
         let Contradiction { shard, commit } = contradiction;
         let path = home.fs.root().join(shard_dir(shard));
         Error::corrupt(path, 0, format!("the log tells of commit {commit} otherwise than those of its other shards"))
     })?;
-    if void.iter().any(Option::is_some) {
+    if verdicts.iter().any(|verdict| *verdict != Verdict::default()) {
         let found = started.iter().map(|shard| shard.opened.max_commit).max().unwrap_or_default();
         home.life = root.begin_life(found)?.0.life;
     }
     let mut answers = Vec::new();
-    for (shard, void_from) in started.iter().zip(void) {
+    for (shard, verdict) in started.iter().zip(verdicts) {
         let (reply, answer) = pending(None);
-        shard.orders.send(Order::Decide { void_from, life: home.life, reply });
+        shard.orders.send(Order::Decide { verdict, life: home.life, reply });
         answers.push(answer);
     }
     let mut first = Ok(());

@@ -7,7 +7,7 @@ use corering_engine::format::bloom::{self, BloomBuilder, BloomRef};
 use corering_engine::format::footer::Footer;
 use corering_engine::format::manifest::{KeyBound, Manifest, TableMeta};
 use corering_engine::format::mirror::{self, CopyAt};
-use corering_engine::format::record::{OpRef, RecordRef, encode, encoded_len};
+use corering_engine::format::record::{Joined, OpRef, RecordRef, encode, encoded_len};
 use corering_engine::format::segment::{self, SEGMENT_HEADER_LEN, SegmentAt, SegmentHeader};
 use corering_engine::format::superblock::Superblock;
 use corering_engine::format::table_index::{BlockPlace, IndexBuilder, IndexRef};
@@ -93,8 +93,9 @@ proptest! {
         let refs: Vec<OpRef<'_>> =
             ops.iter().map(|(keyspace, key, put)| OpRef { keyspace: Keyspace(*keyspace), key, change: op(put) }).collect();
         let shards: Vec<ShardId> = if alone { Vec::new() } else { shards.into_iter().map(ShardId).collect() };
-        let mut bytes = vec![0xff; encoded_len(shards.len(), refs.iter().copied())];
-        encode(&mut bytes, CommitTs(ts), &shards, refs.iter().copied());
+        let joined = Joined { shards: &shards, carried: &[] };
+        let mut bytes = vec![0xff; encoded_len(joined, refs.iter().copied())];
+        encode(&mut bytes, CommitTs(ts), joined, refs.iter().copied());
         let record = RecordRef::decode(&bytes).unwrap();
         let mut seen = Vec::new();
         record.for_each(|op| seen.push(op)).unwrap();

@@ -28,6 +28,10 @@ impl Server {
         let mut command = Command::new(program);
         if !system.starts_with("redis") {
             command.arg("serve");
+            // Ours, and no settings of the daemon, which refuses what it does not know.
+            for name in ["CORERING_BENCH_DIR", "CORERING_BENCH_PYTHON"] {
+                command.env_remove(name);
+            }
         }
         let log = std::fs::File::create(dir.join("server.log")).map_err(|error| error.to_string())?;
         let child = command

@@ -211,7 +211,7 @@ impl Records<'_> {
                 wrong = self.place.misplaced(op.keyspace, op.key);
             }
         });
-        wrong.or_else(|| walked.err().map(|bad| bad.to_string()))
+        wrong.or_else(|| walked.and_then(|()| record.check()).err().map(|bad| bad.to_string()))
     }
 }
 

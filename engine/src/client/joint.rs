@@ -110,11 +110,12 @@ impl Client {
 struct Shards(Vec<Arc<ShardHandle>>);
 
 impl Helper for Shards {
-    /// Each log is written by its own core, but for the last, which this thread writes itself meanwhile.
+    /// Of the logs that have to be written, this thread writes one; each other is written by its own core meanwhile.
     fn help(&self, ready: &dyn Fn() -> bool) {
-        let Some((last, others)) = self.0.split_last() else { return };
-        others.iter().for_each(|shard| shard.kick());
-        last.help(ready);
+        let mut wanting = self.0.iter().filter(|shard| shard.wants_flush());
+        let Some(own) = wanting.next_back() else { return };
+        wanting.for_each(|shard| shard.kick());
+        own.help(ready);
     }
 
     fn kick(&self) {

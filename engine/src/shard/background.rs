@@ -16,6 +16,7 @@ use super::core::ShardCore;
 use super::handle::ShardHandle;
 use super::keeper::Keeper;
 use crate::error::{Error, Result, Stage};
+use crate::ids::CommitTs;
 use crate::pending::pending;
 use crate::root::Root;
 use crate::runtime::{Clock, Executor};
@@ -113,6 +114,9 @@ pub async fn flusher(tasks: Rc<ShardTasks>) {
     }
 }
 
+/// How often a checkpoint looks whether the other shards of its commits have made their parts durable.
+const SETTLE: Duration = Duration::from_millis(1);
+
 /// Attempts at a spare or a checkpoint that fail with anything but a full disk before writes are refused: they need not see a
 /// failure that passes.
 const ATTEMPTS: u32 = 3;
@@ -201,6 +205,8 @@ async fn checkpoint_once(tasks: &ShardTasks) -> Result<bool> {
     let (completer, durable) = pending(None);
     handle.with_core(|core| core.when_durable(end, Box::new(move |result| completer.complete(result))));
     durable.await?;
+    let newest = sealed.iter().map(|last| last.memtable.max_ts()).max().unwrap_or(CommitTs::ZERO);
+    settle(tasks, newest).await?;
     tasks.reserve.root.reserve_ahead_of(tasks.reserve.timestamps.last())?;
     let memtables: Vec<_> = sealed.iter().rev().map(|s| Arc::clone(&s.memtable)).collect();
     let tables = tasks.keeper.write_checkpoint(&tasks.executor, &memtables, end).await.inspect_err(|error| {
@@ -211,6 +217,28 @@ async fn checkpoint_once(tasks: &ShardTasks) -> Result<bool> {
     handle.spare.set();
     handle.pump.set();
     Ok(true)
+}
+
+/// Until every shard has its own part of each commit up to `upto` durable: this log, which may carry them, is trimmed behind that. A shard
+/// whose commits cannot be settled any more stops.
+async fn settle(tasks: &ShardTasks, upto: CommitTs) -> Result<()> {
+    let handle = &tasks.handle;
+    while let Some(gate) = handle.with_core(|core| core.first_unsettled(upto)) {
+        for shard in gate.shards() {
+            if shard.view.poisoned().is_some() {
+                let cause =
+                    format!("shard {} stopped before its part of commit {} was durable", shard.view.id, gate.commit());
+                handle.with_core(|core| core.poison(Stage::Checkpoint, cause));
+            } else {
+                shard.with_core(ShardCore::sync_soon);
+            }
+        }
+        if let Some(error) = handle.view.poisoned() {
+            return Err(error);
+        }
+        tasks.executor.sleep(SETTLE).await;
+    }
+    Ok(())
 }
 
 /// A manifest whose state on disk is not known stops the shard.

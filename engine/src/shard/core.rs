@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::cover::Cover;
 use super::ephemeral::{Ephemerals, names_owners};
 use super::gate::{Gate, GateNews};
 use super::lock_request::LockRequest;
@@ -20,7 +21,7 @@ use crate::canary::{Canary, planted};
 use crate::error::{Error, Poisoned, Result, Stage};
 use crate::format::block::Op;
 use crate::format::ephemeral::EPHEMERALS;
-use crate::format::record::{self, OpRef};
+use crate::format::record::{self, Joined, OpRef};
 use crate::ids::{CommitTs, Keyspace, Lsn, ShardId};
 use crate::options::Durability;
 use crate::ring::Ring;
@@ -40,6 +41,9 @@ use crate::watch::hub::Hub;
 const SEALED_MAX: usize = 4;
 /// A record written without durability is handed to the kernel at the latest after this time.
 const IDLE_WRITE_NS: u64 = 1_000_000_000;
+/// A part that another shard's record carries is made durable here at the latest after this time: so much of other logs' ends an opening may
+/// have to look at.
+const RIDE_NS: u64 = 10_000_000;
 
 /// What a waiter still needs of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +70,13 @@ enum Answer {
         gate: Arc<Gate>,
         came: bool,
     },
+}
+
+/// How a shard's part of a commit becomes durable.
+pub(super) enum PartWay<'a> {
+    Own(Durability),
+    /// By the record of another shard, which carries it.
+    Rides(&'a Arc<Gate>),
 }
 
 /// Writes that were decided upon.
@@ -138,6 +149,7 @@ pub struct ShardCore {
     pub(super) locks: Locks,
     key_locks: KeyLocks,
     pub(super) ephemerals: Ephemerals,
+    cover: Cover,
     /// While anybody watches.
     feed: Option<Box<Feed>>,
     order: Order,
@@ -177,12 +189,13 @@ pub struct CoreParts {
     pub clock: Arc<dyn Clock>,
     pub locks: Locks,
     pub ephemerals: Ephemerals,
+    pub cover: Cover,
 }
 
 impl ShardCore {
     pub fn new(parts: CoreParts) -> ShardCore {
         let CoreParts { view, log, memory, sealed, tables, memtable_bytes, hash_seed, .. } = parts;
-        let CoreParts { timestamps, ring, clock, locks, ephemerals, .. } = parts;
+        let CoreParts { timestamps, ring, clock, locks, ephemerals, cover, .. } = parts;
         let mut core = ShardCore {
             view,
             log,
@@ -197,6 +210,7 @@ impl ShardCore {
             locks,
             key_locks: KeyLocks::default(),
             ephemerals,
+            cover,
             feed: None,
             order: Order::Deferred,
             closing: false,
@@ -482,14 +496,15 @@ impl ShardCore {
         let room = if frees { Room::Reserve } else { Room::Ordinary };
         self.check_memory(room)?;
         let began_ns = self.counters.writes.is_multiple_of(SAMPLED).then(|| self.clock.monotonic_ns());
-        let len = record::encoded_len(0, ops.clone());
+        let len = record::encoded_len(Joined::ALONE, ops.clone());
         let (timestamps, in_flight) = (&self.timestamps, &self.view.in_flight);
         let mut commit = CommitTs::ZERO;
         let appended = self.log.append(len, room, |out| {
             commit = timestamps.draw(in_flight);
-            record::encode(out, commit, &[], ops.clone());
+            record::encode(out, commit, Joined::ALONE, ops.clone());
         });
         let appended = appended.map_err(|refused| self.unwritten(refused))?;
+        self.cover.appended(commit);
         let need = self.enter(commit, appended, len, ops, level);
         if let Some(began_ns) = began_ns {
             self.stages.record(stages::Stage::Appended, self.clock.monotonic_ns().saturating_sub(began_ns));
@@ -497,22 +512,35 @@ impl ShardCore {
         Ok((commit, need))
     }
 
-    /// This shard's part of a commit, for which there is room. `shards` are all that have one; none if it is this one alone.
+    /// This shard's part of a commit, for which there is room.
     pub(super) fn write_part<'a>(
         &mut self,
         commit: CommitTs,
-        shards: &[ShardId],
+        joined: Joined<'_>,
         ops: impl Iterator<Item = OpRef<'a>> + Clone,
-        level: Durability,
+        way: PartWay<'_>,
         room: Room,
         len: usize,
     ) -> Need {
-        let appended = self.log.append(len, room, |out| record::encode(out, commit, shards, ops.clone()));
+        let appended = self.log.append(len, room, |out| record::encode(out, commit, joined, ops.clone()));
         let appended = appended.expect("room was found, and nobody came between");
         // It may leave no version, and yet the log is trimmed behind it.
         self.memory.note(commit);
         self.ephemerals.follow(ops.clone());
-        self.enter(commit, appended, len, ops, level)
+        self.apply(commit, len, ops);
+        match way {
+            PartWay::Own(level) => {
+                self.cover.appended(commit);
+                self.need(appended, level)
+            }
+            PartWay::Rides(gate) => {
+                self.cover.rides(commit, appended.end, gate);
+                if !self.log.sync_is_due() {
+                    self.outbox.kick_flusher |= self.log.sync_by(self.clock.monotonic_ns() + RIDE_NS);
+                }
+                Need::Nothing
+            }
+        }
     }
 
     /// What was appended goes into memory. Says what it waits for.
@@ -524,12 +552,20 @@ impl ShardCore {
         ops: impl Iterator<Item = OpRef<'a>> + Clone,
         level: Durability,
     ) -> Need {
+        self.apply(commit, len, ops);
+        self.need(appended, level)
+    }
+
+    fn apply<'a>(&mut self, commit: CommitTs, len: usize, ops: impl Iterator<Item = OpRef<'a>> + Clone) {
         if let Some(feed) = &mut self.feed {
             feed.note(commit, ops.clone());
         }
         insert_all(&mut self.memory, ops.map(|op| (op.keyspace, op.key, NewVersion { ts: commit, op: op.change })));
         self.counters.writes += 1;
         self.counters.write_bytes += len as u64;
+    }
+
+    fn need(&mut self, appended: Appended, level: Durability) -> Need {
         let need = match level {
             Durability::Sync => {
                 self.log.want_durable(appended.end);
@@ -549,6 +585,7 @@ impl ShardCore {
                 Need::Nothing
             }
         };
+        self.cover.is_weak_to(appended.end);
         // Off the stage only a completed write outlives the process.
         if appended.staged { need } else { Need::Written(appended.end) }
     }
@@ -620,6 +657,9 @@ impl ShardCore {
                 if !gate.is_open() {
                     break;
                 }
+                if front.wrote.is_some() {
+                    self.cover.passed(gate);
+                }
             }
             let Waiter { wrote, since_ns, answer, .. } = self.waiters.pop_front().expect("seen above");
             if let Some(since_ns) = since_ns {
@@ -635,11 +675,36 @@ impl ShardCore {
             show(&mut self.feed, &self.view, at);
         }
         if moved {
-            self.log.settle(self.view.visible());
+            self.settle();
             let oldest = self.waiters.iter().find_map(|waiter| waiter.wrote);
             self.view.in_flight.set_oldest(oldest.unwrap_or(CommitTs::MAX));
             self.stir_watches();
         }
+    }
+
+    /// Whether a part of a commit may ride on another shard's record.
+    pub(super) fn may_ride(&self) -> bool {
+        self.cover.may_ride(self.log.marks())
+    }
+
+    pub(super) fn last_commit(&self) -> CommitTs {
+        self.cover.last()
+    }
+
+    fn settle(&mut self) {
+        let settled = self.cover.settled(self.view.visible());
+        self.log.settle(settled);
+    }
+
+    /// The first commit up to `upto` that some log lacks its own part of.
+    pub fn first_unsettled(&mut self, upto: CommitTs) -> Option<Arc<Gate>> {
+        self.cover.first_unsettled(upto)
+    }
+
+    /// Make everything durable, though nobody waits for it.
+    pub fn sync_soon(&mut self) {
+        self.log.want_durable(self.log.marks().appended());
+        self.outbox.kick_flusher = true;
     }
 
     /// The next flush, if there is something to write or sync.
@@ -650,6 +715,9 @@ impl ShardCore {
         }
         // Without a deadline the time does not matter, and reading it costs.
         let now = if self.log.has_deadline() { self.clock.monotonic_ns() } else { 0 };
+        if self.cover.has_unsettled() {
+            self.settle();
+        }
         let next = self.log.begin(now);
         if matches!(next, Next::Flush(_)) {
             self.stages.flush_begins(self.clock.monotonic_ns());
@@ -666,6 +734,7 @@ impl ShardCore {
                 self.counters.flushed_bytes += plan.write.as_ref().map_or(0, |write| write.buf.len() as u64);
                 let rolled = plan.roll.is_some();
                 self.log.finish(plan);
+                self.cover.durable(self.log.marks().durable());
                 self.outbox.kick_background |= rolled;
                 self.release();
                 // A slot or room in a segment may be what it waited for; nobody else would look.

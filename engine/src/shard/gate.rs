@@ -4,7 +4,7 @@
 //! visible before it is.
 //!
 //! The commit stands in the line of every shard it concerns. Each shard comes to the gate when the commit is the first in its line
-//! and its part is durable, tells its readers to look at the gate, and waits. The last to come opens it: one store, which all readers see
+//! and its part is durable, or carried by another shard's, tells its readers to look at the gate, and waits. The last to come opens it: one store, which all readers see
 //! at once. Then each shard moves its own mark past the commit.
 
 use std::sync::Arc;
@@ -22,17 +22,20 @@ pub struct Gate {
     open: AtomicBool,
     /// Shards that have not come yet.
     missing: AtomicUsize,
+    /// Parts that are carried by another shard's record and not durable in their own log.
+    riders: AtomicUsize,
     shards: Vec<Arc<ShardHandle>>,
     /// Taken by whoever opens it, or by the first shard that will never come.
     reply: Mutex<Option<Reply>>,
 }
 
 impl Gate {
-    pub fn new(commit: CommitTs, shards: Vec<Arc<ShardHandle>>, reply: Reply) -> Gate {
+    pub fn new(commit: CommitTs, shards: Vec<Arc<ShardHandle>>, riders: usize, reply: Reply) -> Gate {
         Gate {
             commit,
             open: AtomicBool::new(false),
             missing: AtomicUsize::new(shards.len()),
+            riders: AtomicUsize::new(riders),
             shards,
             reply: Mutex::new(Some(reply)),
         }
@@ -53,6 +56,15 @@ impl Gate {
             self.open.store(true, Ordering::SeqCst);
         }
         last
+    }
+
+    /// Whether every part is durable in the log of its own shard.
+    pub fn is_settled(&self) -> bool {
+        self.riders.load(Ordering::SeqCst) == 0
+    }
+
+    pub fn rider_is_durable(&self) {
+        self.riders.fetch_sub(1, Ordering::SeqCst);
     }
 
     pub fn shards(&self) -> &[Arc<ShardHandle>] {

@@ -224,6 +224,11 @@ impl ShardHandle {
         executed
     }
 
+    /// Whether a flush has something to do and nobody does it.
+    pub fn wants_flush(&self) -> bool {
+        self.flush_wanted.load(Ordering::Acquire)
+    }
+
     pub fn inbox_is_empty(&self) -> bool {
         self.inbox.is_empty()
     }
@@ -292,7 +297,7 @@ impl Drop for Held<'_> {
 impl Helper for ShardHandle {
     /// Flush in the calling thread as long as its answer is missing and nobody else flushes.
     fn help(&self, ready: &dyn Fn() -> bool) {
-        while !ready() && self.flush_wanted.load(Ordering::Acquire) {
+        while !ready() && self.wants_flush() {
             let Some(mut core) = self.try_lock() else {
                 // Whoever holds it may leave without flushing.
                 self.flush.set();
@@ -318,7 +323,7 @@ impl Helper for ShardHandle {
     }
 
     fn kick(&self) {
-        if self.flush_wanted.load(Ordering::Acquire) {
+        if self.wants_flush() {
             self.flush.set();
         }
     }

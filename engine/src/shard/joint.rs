@@ -3,6 +3,8 @@
 //! Guards: it is executed with all its shards held, so that nothing comes between its reads and its writes; its parts are in all logs or
 //! it did nothing; it becomes visible everywhere at once, and nothing that comes after it on any of its shards before it.
 //! Does not: hold anything across I/O. What it waits for is waited for in each shard's line.
+//!
+//! A commit waits for as few flushes as it can: one shard's record carries the parts of the others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::core::{Need, ShardCore, Stalled, Unwritten};
+use super::core::{Need, PartWay, ShardCore, Stalled, Unwritten};
 use super::gate::Gate;
 use super::handle::ShardHandle;
 use super::request::Reply;
@@ -18,13 +20,16 @@ use super::tx::{Tx, TxPart, TxWrite, ops};
 use crate::error::Result;
 use crate::format::block::Op;
 use crate::format::ephemeral::{EPHEMERALS, placed_by};
-use crate::format::record;
+use crate::format::record::{self, Joined};
 use crate::ids::{CommitTs, Keyspace, ShardId};
 use crate::lock::Guard;
 use crate::options::Durability;
 use crate::txn::TxNumber;
 use crate::txn::timestamps::draw_over;
 use crate::wal::Room;
+
+/// A part of more bytes is cheaper to write once, in its own log, than twice.
+const CARRIED_MAX: usize = 16 << 10;
 
 /// What a step does.
 pub trait JointProgram: Send {
@@ -116,6 +121,25 @@ struct Share {
     writes: Writes,
     room: Room,
     len: usize,
+    /// Another's record carries it.
+    rides: bool,
+}
+
+/// The shares of a commit, and which of them carries others.
+struct Plan {
+    shares: Vec<Share>,
+    /// Of all shares; none if there is one alone.
+    named: Vec<ShardId>,
+    /// Into `shares`.
+    carrier: Option<usize>,
+    carried: Vec<u8>,
+}
+
+impl Plan {
+    /// What the record of a share says of the others.
+    fn joined(&self, of: usize) -> Joined<'_> {
+        Joined { shards: &self.named, carried: if self.carrier == Some(of) { &self.carried } else { &[] } }
+    }
 }
 
 impl JointStep<'_, '_> {
@@ -138,8 +162,9 @@ impl JointStep<'_, '_> {
             return Ok(());
         }
         let shares = self.share(writes);
-        self.check_room(&shares)?;
-        self.commit(shares);
+        let plan = self.plan(shares);
+        self.check_room(&plan.shares)?;
+        self.commit(plan);
         self.end_transaction();
         Ok(())
     }
@@ -208,20 +233,57 @@ impl JointStep<'_, '_> {
                 && self.joint.places.binary_search(&self.cores[at].view.id).is_ok()
                 && self.cores[at].has_unseen()
         };
-        let mut shares: Vec<Share> = of_shard
+        of_shard
             .into_iter()
             .enumerate()
             .filter(|(at, writes)| !writes.is_empty() || rests_on(*at))
             .map(|(at, writes)| {
                 let frees = ops(&writes).all(|op| matches!(op.change, Op::Delete));
-                Share { at, writes, room: if frees { Room::Reserve } else { Room::Ordinary }, len: 0 }
+                let room = if frees { Room::Reserve } else { Room::Ordinary };
+                Share { at, writes, room, len: 0, rides: false }
             })
-            .collect();
-        let named = if shares.len() > 1 { shares.len() } else { 0 };
-        for share in &mut shares {
-            share.len = record::encoded_len(named, ops(&share.writes));
+            .collect()
+    }
+
+    /// Choose which record carries what: all parts that may ride do, on the record of a shard that is durable soonest; of several, on that
+    /// with which the fewest bytes are written twice.
+    fn plan(&self, shares: Vec<Share>) -> Plan {
+        let named: Vec<ShardId> = match shares.len() {
+            1 => Vec::new(),
+            _ => shares.iter().map(|share| self.cores[share.at].view.id).collect(),
+        };
+        let mut plan = Plan { shares, named, carrier: None, carried: Vec::new() };
+        if !plan.named.is_empty() {
+            let lens: Vec<usize> = plan.shares.iter().map(|share| record::carried_len(ops(&share.writes))).collect();
+            let may_ride: Vec<bool> = plan
+                .shares
+                .iter()
+                .zip(&lens)
+                .map(|(share, len)| *len <= CARRIED_MAX && self.cores[share.at].may_ride())
+                .collect();
+            let flushes = |on: usize| may_ride.iter().enumerate().filter(|(of, rides)| *of == on || !**rides).count();
+            let carrier = (0..lens.len())
+                .min_by_key(|on| {
+                    let is_busy = self.cores[plan.shares[*on].at].log.is_in_flight();
+                    (flushes(*on), is_busy, std::cmp::Reverse(lens[*on]))
+                })
+                .filter(|on| flushes(*on) < lens.len());
+            for of in (0..lens.len()).filter(|of| carrier.is_some_and(|on| *of != on) && may_ride[*of]) {
+                let Share { at, writes, rides, .. } = &mut plan.shares[of];
+                *rides = true;
+                record::carry(&mut plan.carried, plan.named[of], self.cores[*at].last_commit(), ops(writes));
+            }
+            plan.carrier = carrier;
         }
-        shares
+        for of in 0..plan.shares.len() {
+            plan.shares[of].len = record::encoded_len(plan.joined(of), ops(&plan.shares[of].writes));
+        }
+        if let Some(carrier) = plan.carrier
+            && plan.shares.iter().any(|share| share.room == Room::Ordinary)
+        {
+            plan.shares[carrier].room = Room::Ordinary;
+        }
+        plan
     }
 
     fn check_room(&mut self, shares: &[Share]) -> std::result::Result<(), Unwritten> {
@@ -243,28 +305,33 @@ impl JointStep<'_, '_> {
     }
 
     /// Into the logs, into memory, and in line. There is room for all of it.
-    fn commit(&mut self, shares: Vec<Share>) {
-        let named: Vec<ShardId> = match shares.len() {
-            1 => Vec::new(),
-            _ => shares.iter().map(|share| self.cores[share.at].view.id).collect(),
-        };
-        let level = if named.is_empty() { self.joint.level } else { Durability::Sync };
+    fn commit(&mut self, plan: Plan) {
+        let alone = plan.named.is_empty();
         let commit = {
-            let announced: Vec<_> = shares.iter().map(|share| &self.cores[share.at].view.in_flight).collect();
+            let announced: Vec<_> = plan.shares.iter().map(|share| &self.cores[share.at].view.in_flight).collect();
             draw_over(self.cores[0].timestamps(), &announced)
         };
-        let mut needs: Vec<(Need, Option<CommitTs>)> = vec![(Need::Nothing, None); self.cores.len()];
-        for share in &shares {
-            let core = &mut self.cores[share.at];
-            let need = core.write_part(commit, &named, ops(&share.writes), level, share.room, share.len);
-            needs[share.at] = (need, Some(commit));
-        }
         let program = std::mem::replace(&mut self.joint.program, Box::new(Spent));
         let reply: Reply = Box::new(move |done| program.done(done));
-        if let ([core], [(need, wrote)]) = (&mut *self.cores, &needs[..]) {
-            return core.wait(*need, *wrote, reply);
+        if let [core] = &mut *self.cores {
+            let share = &plan.shares[0];
+            let way = PartWay::Own(self.joint.level);
+            let need = core.write_part(commit, Joined::ALONE, ops(&share.writes), way, share.room, share.len);
+            return core.wait(need, Some(commit), reply);
         }
-        let gate = Arc::new(Gate::new(commit, self.shards.iter().map(|shard| Arc::clone(shard)).collect(), reply));
+        let shards = self.shards.iter().map(|shard| Arc::clone(shard)).collect();
+        let riders = plan.shares.iter().filter(|share| share.rides).count();
+        let gate = Arc::new(Gate::new(commit, shards, riders, reply));
+        let mut needs: Vec<(Need, Option<CommitTs>)> = vec![(Need::Nothing, None); self.cores.len()];
+        for (of, share) in plan.shares.iter().enumerate() {
+            let way = match share.rides {
+                true => PartWay::Rides(&gate),
+                false => PartWay::Own(if alone { self.joint.level } else { Durability::Sync }),
+            };
+            let core = &mut self.cores[share.at];
+            let need = core.write_part(commit, plan.joined(of), ops(&share.writes), way, share.room, share.len);
+            needs[share.at] = (need, Some(commit));
+        }
         for (core, (need, wrote)) in self.cores.iter_mut().zip(needs) {
             core.wait_at(need, wrote, Arc::clone(&gate));
         }

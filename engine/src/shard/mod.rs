@@ -2,6 +2,7 @@
 
 pub mod background;
 pub mod core;
+pub(crate) mod cover;
 pub mod ephemeral;
 mod gate;
 pub mod handle;

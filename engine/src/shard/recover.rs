@@ -12,10 +12,11 @@ use super::replay::Replay;
 use crate::error::{Error, Result};
 use crate::format::record::{VOID_LEN, encode_void};
 use crate::ids::Life;
-use crate::ids::{CommitTs, ShardId};
+use crate::ids::ShardId;
 use crate::options::Options;
 use crate::ring::Ring;
 use crate::runtime::{Clock, Executor, Fs, OpenMode};
+use crate::txn::fate::Verdict;
 use crate::wal::{Known, LogIdentity, LogReport, Recovered, SegmentDir, recover};
 
 /// The directory of one shard.
@@ -78,16 +79,20 @@ pub struct Offline {
 }
 
 impl Offline {
-    /// What is not known of commits over several shards is known now: from `void_from` on, nothing of this log's end happened. That is
-    /// durable before this returns, because commits to come would make the other shards look as if they had settled it.
-    pub async fn decide(&mut self, void_from: Option<CommitTs>, life: Life) -> Result<()> {
+    /// What is not known of commits over several shards is known now. It is durable before this returns: commits to come would make the
+    /// other shards look as if they had settled what is void here, and the shards that carry what this one lost may trim it.
+    pub async fn decide(&mut self, verdict: Verdict, life: Life) -> Result<()> {
+        let Verdict { void_from, adopt } = verdict;
         let settled = self.replay.settled_up_to();
-        self.replay.decide(void_from);
-        if let Some(first) = void_from {
+        self.replay.decide(void_from, &adopt);
+        let mut void = [0; VOID_LEN];
+        let void = void_from.map(|first| {
             tracing::info!(shard = self.shard.0, %first, "dropping the end of the log, which rests on a commit that other shards do not have");
-            let mut record = [0; VOID_LEN];
-            encode_void(&mut record, first);
-            self.recovered.append(&self.executor, &self.log_dir, life, settled, &record).await?;
+            encode_void(&mut void, first);
+            &void[..]
+        });
+        for record in void.into_iter().chain(adopt.iter().map(Vec::as_slice)) {
+            self.recovered.append(&self.executor, &self.log_dir, life, settled, record).await?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::format::block::Op;
 use crate::format::record::{BadRecord, RecordKind, RecordRef};
 use crate::ids::{CommitTs, Expiry, Lsn, ShardId};
 use crate::table::{Inserts, MemWriter, Memtable, NewVersion, Order};
-use crate::txn::fate::{Part, Unsettled};
+use crate::txn::fate::{Carried, Part, Unsettled};
 
 /// A long replay tells how far it is each time it has taken so many records.
 const PROGRESS_RECORDS: u64 = 1 << 20;
@@ -31,6 +31,8 @@ pub struct Replay {
     hash_seed: u64,
     shard: ShardId,
     records: u64,
+    /// The last commit that is in tables or was put into memory.
+    last: CommitTs,
     /// Every commit up to here happened.
     settled: CommitTs,
     /// From the first part on whose fate is not known.
@@ -42,6 +44,15 @@ struct Waiting {
     /// None: of this shard alone.
     shards: Vec<ShardId>,
     payload: Vec<u8>,
+}
+
+impl Waiting {
+    fn part(&self) -> Part {
+        let record = RecordRef::decode(&self.payload).expect("it was read before");
+        let carried = record.carried().into_iter();
+        let carried = carried.map(|part| Carried { shard: part.shard, before: part.before, record: part.to_part() });
+        Part { commit: self.commit, shards: self.shards.clone(), carried: carried.collect() }
+    }
 }
 
 impl Replay {
@@ -56,6 +67,7 @@ impl Replay {
             hash_seed,
             shard,
             records: 0,
+            last: settled,
             settled,
             waiting: VecDeque::new(),
         }
@@ -86,12 +98,13 @@ impl Replay {
                 insert(&record, &mut inserts, &mut self.set_aside).map_err(bad)?;
                 noted = record.commit_ts;
             } else {
-                record.for_each(|_| ()).map_err(bad)?;
+                record.check().map_err(bad)?;
                 self.waiting.push_back(Waiting { commit: record.commit_ts, shards, payload: payload.to_vec() });
             }
         }
         inserts.finish();
         self.memory.note(noted);
+        self.last = self.last.max(noted);
         if before / PROGRESS_RECORDS < self.records / PROGRESS_RECORDS {
             tracing::info!(shard = self.shard.0, records = self.records, "replaying the log");
         }
@@ -121,7 +134,9 @@ impl Replay {
             inserted.expect("it was read before");
         }
         inserts.finish();
-        self.memory.note(ready[count - 1].commit);
+        let newest = ready[count - 1].commit;
+        self.memory.note(newest);
+        self.last = self.last.max(newest);
     }
 
     fn seal_full(&mut self) {
@@ -131,15 +146,24 @@ impl Replay {
 
     /// What the other shards must be asked about.
     pub fn unsettled(&self) -> Unsettled {
-        let parts = self.waiting.iter().filter(|next| !next.shards.is_empty());
-        let parts = parts.map(|next| Part { commit: next.commit, shards: next.shards.clone() }).collect();
-        Unsettled { shard: self.shard, settled: self.settled, parts }
+        let parts = self.waiting.iter().filter(|next| !next.shards.is_empty()).map(Waiting::part).collect();
+        Unsettled { shard: self.shard, settled: self.settled, last: self.last(), parts }
     }
 
-    /// What waits happened, up to the first that did not, from which on nothing did.
-    pub fn decide(&mut self, void_from: Option<CommitTs>) {
+    /// The last commit that the log or the tables hold.
+    pub fn last(&self) -> CommitTs {
+        self.waiting.back().map_or(self.last, |newest| newest.commit.max(self.last))
+    }
+
+    /// What waits happened, up to the first that did not, from which on nothing did. `adopt`, in order, was lost here and happened.
+    pub fn decide(&mut self, void_from: Option<CommitTs>, adopt: &[Vec<u8>]) {
         self.insert_while(|next| void_from.is_none_or(|first| next.commit < first));
         self.waiting.clear();
+        for payload in adopt {
+            let commit = RecordRef::decode(payload).expect("made of a record that was read").commit_ts;
+            self.waiting.push_back(Waiting { commit, shards: Vec::new(), payload: payload.clone() });
+        }
+        self.insert_while(|_| true);
         if !self.full.is_empty() {
             // One memtable was not enough: all of them end where the log does, so that a checkpoint of them may trim it there.
             self.seal_full();

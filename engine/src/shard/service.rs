@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::background::{Reserve, ShardTasks, checkpointer, flusher, lock_keeper, merger, pump, spare_keeper};
 use super::core::{CoreParts, SealedMemtable, ShardCore};
+use super::cover::Cover;
 use super::handle::ShardHandle;
 use super::recover::{Home, Offline, ShardReport, recover_shard};
 use super::replay::Replay;
@@ -22,7 +23,7 @@ use crate::ring::Ring;
 use crate::root::Root;
 use crate::runtime::{Clock, Executor, LocalFuture, ShardMain, TaskClass};
 use crate::table::read_state::ReadState;
-use crate::txn::fate::Unsettled;
+use crate::txn::fate::{Unsettled, Verdict};
 use crate::txn::snapshots::Snapshots;
 use crate::txn::timestamps::Timestamps;
 use crate::wal::Log;
@@ -32,7 +33,7 @@ use crate::wal::stage::{SLOTS, stage_bytes};
 pub enum Order {
     /// What the end of the log is worth. Comes first of all.
     Decide {
-        void_from: Option<CommitTs>,
+        verdict: Verdict,
         life: Life,
         reply: Completer<()>,
     },
@@ -122,7 +123,7 @@ async fn live(
     };
     loop {
         match ends.orders.receive().await {
-            Order::Decide { void_from, life, reply } => reply.complete(offline.decide(void_from, life).await),
+            Order::Decide { verdict, life, reply } => reply.complete(offline.decide(verdict, life).await),
             Order::Settle(reply) => reply.complete(offline.settle().await),
             Order::MoveOut(order, reply) => reply.complete(offline.move_out(&order).await),
             Order::TakeIn(tables, newest, reply) => reply.complete(offline.take_in(tables, newest)),
@@ -217,6 +218,7 @@ impl Offline {
         let end = self.recovered.end;
         let log = Log::new(self.log_dir, life, slots, self.recovered.segments, end, applied);
         let tables = self.keeper.tables();
+        let cover = Cover::new(self.replay.last());
         let Replay { memory, full, .. } = self.replay;
         let state = Arc::new(ReadState {
             active: Arc::clone(memory.table()),
@@ -239,6 +241,7 @@ impl Offline {
             clock: Arc::clone(&clock),
             locks,
             ephemerals,
+            cover,
         });
         let handle = Arc::new(ShardHandle::new(view, core, home.options.inbox_len));
         let tasks = Rc::new(ShardTasks {

@@ -13,6 +13,18 @@ pub struct Part {
     pub commit: CommitTs,
     /// All shards that must have one.
     pub shards: Vec<ShardId>,
+    /// Those of other shards that it carries.
+    pub carried: Vec<Carried>,
+}
+
+/// A shard's part of a commit, as another shard's log holds it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Carried {
+    pub shard: ShardId,
+    /// The commit that came before it on that shard.
+    pub before: CommitTs,
+    /// What that shard's own log would hold.
+    pub record: Vec<u8>,
 }
 
 /// What one shard does not know by itself.
@@ -21,8 +33,19 @@ pub struct Unsettled {
     pub shard: ShardId,
     /// Of every commit of this shard up to here it is known that it happened; its part need not be in the log any more.
     pub settled: CommitTs,
-    /// Parts behind that, in the order of the log.
+    /// The last commit that its log or its tables hold, whatever becomes of it.
+    pub last: CommitTs,
+    /// Parts behind what is settled, in the order of the log.
     pub parts: Vec<Part>,
+}
+
+/// What becomes of the end of one shard's log.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Verdict {
+    /// From this commit on it is void; none: all of it stands.
+    pub void_from: Option<CommitTs>,
+    /// Parts that it lost and others carry, in order: they come behind all it has.
+    pub adopt: Vec<Vec<u8>>,
 }
 
 /// A log that names a shard which does not exist, or two that tell differently of one commit.
@@ -32,11 +55,13 @@ pub struct Contradiction {
     pub commit: CommitTs,
 }
 
-/// From which commit on each shard's log is void; none: all of it stands.
+/// What becomes of the ends of all logs.
 ///
-/// A part stands if every shard it names has its own part standing, or had settled it. What stands behind a part that falls
-/// falls with it, and may take parts of other shards along; the search ends because each round takes something away.
-pub fn decide(shards: &[Unsettled]) -> Result<Vec<Option<CommitTs>>, Contradiction> {
+/// A part stands if every shard it names has its own part standing, or had settled it, or can take it over from a part that stands and
+/// carries it. A shard takes parts over in its order, behind all that its log holds, and only if nothing is missing between. What stands
+/// behind a part that falls falls with it, and may take parts of other shards along; the search ends because each round takes
+/// something away.
+pub fn decide(shards: &[Unsettled]) -> Result<Vec<Verdict>, Contradiction> {
     let found: Vec<BTreeMap<CommitTs, &Part>> =
         shards.iter().map(|shard| shard.parts.iter().map(|part| (part.commit, part)).collect()).collect();
     for shard in shards {
@@ -45,19 +70,23 @@ pub fn decide(shards: &[Unsettled]) -> Result<Vec<Option<CommitTs>>, Contradicti
                 let parts = found.get(other.index())?;
                 parts.get(&part.commit).is_none_or(|other| other.shards == part.shards).then_some(())
             };
-            if !part.shards.contains(&shard.shard) || part.shards.iter().any(|other| agrees(other).is_none()) {
+            let names = |other: &ShardId| part.shards.contains(other);
+            let named = names(&shard.shard) && part.carried.iter().all(|carried| names(&carried.shard));
+            if !named || part.shards.iter().any(|other| agrees(other).is_none()) {
                 return Err(Contradiction { shard: shard.shard, commit: part.commit });
             }
         }
     }
     let mut void: Vec<Option<CommitTs>> = vec![None; shards.len()];
     loop {
+        let adopted = adopted(shards, &void);
         let mut changed = false;
         for (at, shard) in shards.iter().enumerate() {
             let stands = |void: &[Option<CommitTs>], commit: CommitTs, on: &ShardId| {
                 let i = on.index();
                 commit <= shards[i].settled
                     || (found[i].contains_key(&commit) && void[i].is_none_or(|first| commit < first))
+                    || adopted[i].contains_key(&commit)
             };
             let first = shard
                 .parts
@@ -70,9 +99,36 @@ pub fn decide(shards: &[Unsettled]) -> Result<Vec<Option<CommitTs>>, Contradicti
             }
         }
         if !changed {
-            return Ok(void);
+            let adopt = adopted.into_iter().map(|parts| parts.into_values().map(|part| part.record.clone()).collect());
+            return Ok(void.into_iter().zip(adopt).map(|(void_from, adopt)| Verdict { void_from, adopt }).collect());
         }
     }
+}
+
+/// What each shard can take over from parts that stand.
+fn adopted<'a>(shards: &'a [Unsettled], void: &[Option<CommitTs>]) -> Vec<BTreeMap<CommitTs, &'a Carried>> {
+    let mut offered: Vec<BTreeMap<CommitTs, &Carried>> = vec![BTreeMap::new(); shards.len()];
+    for (shard, void) in shards.iter().zip(void) {
+        for part in shard.parts.iter().take_while(|part| void.is_none_or(|first| part.commit < first)) {
+            for carried in &part.carried {
+                offered[carried.shard.index()].insert(part.commit, carried);
+            }
+        }
+    }
+    for ((shard, void), offered) in shards.iter().zip(void).zip(&mut offered) {
+        // What comes behind something void would rest on it.
+        let mut last = shard.last;
+        let mut whole = void.is_none();
+        offered.retain(|commit, carried| {
+            if *commit <= shard.last {
+                return false;
+            }
+            whole &= carried.before <= last;
+            last = *commit;
+            whole
+        });
+    }
+    offered
 }
 
 #[cfg(test)]
@@ -83,12 +139,63 @@ mod tests {
         let part = |(commit, shards): &(u64, &[u16])| Part {
             commit: CommitTs(*commit),
             shards: shards.iter().map(|n| ShardId(*n)).collect(),
+            carried: Vec::new(),
         };
-        Unsettled { shard: ShardId(n), settled: CommitTs(settled), parts: parts.iter().map(part).collect() }
+        let last = parts.last().map_or(settled, |(commit, _)| *commit).max(settled);
+        Unsettled {
+            shard: ShardId(n),
+            settled: CommitTs(settled),
+            last: CommitTs(last),
+            parts: parts.iter().map(part).collect(),
+        }
+    }
+
+    /// Have the part of `commit` carry that of another shard, on which `before` came before it.
+    fn carrying(mut of: Unsettled, commit: u64, shard: u16, before: u64) -> Unsettled {
+        let part = of.parts.iter_mut().find(|part| part.commit.0 == commit).unwrap();
+        part.carried.push(Carried { shard: ShardId(shard), before: CommitTs(before), record: vec![commit as u8] });
+        of
     }
 
     fn decided(shards: &[Unsettled]) -> Vec<Option<u64>> {
-        decide(shards).unwrap().into_iter().map(|first| first.map(|commit| commit.0)).collect()
+        decide(shards).unwrap().into_iter().map(|verdict| verdict.void_from.map(|commit| commit.0)).collect()
+    }
+
+    fn adopted(shards: &[Unsettled]) -> Vec<Vec<u8>> {
+        decide(shards).unwrap().into_iter().map(|verdict| verdict.adopt.concat()).collect()
+    }
+
+    #[test]
+    fn a_lost_part_that_another_carries_is_taken_over() {
+        let shards = [carrying(shard(0, 0, &[(5, &[0, 1])]), 5, 1, 3), shard(1, 3, &[])];
+        assert_eq!(decided(&shards), [None, None]);
+        assert_eq!(adopted(&shards), [vec![], vec![5]]);
+        // It is there already, or was settled.
+        let there = [carrying(shard(0, 0, &[(5, &[0, 1])]), 5, 1, 3), shard(1, 3, &[(5, &[0, 1])])];
+        assert_eq!(adopted(&there), [vec![], vec![]]);
+        let settled = [carrying(shard(0, 0, &[(5, &[0, 1])]), 5, 1, 3), shard(1, 6, &[])];
+        assert_eq!((decided(&settled), adopted(&settled)), (vec![None, None], vec![vec![], vec![]]));
+    }
+
+    #[test]
+    fn nothing_is_taken_over_behind_a_gap() {
+        // 4 came before 5 on shard 1 and is lost.
+        let gap = [carrying(shard(0, 0, &[(5, &[0, 1])]), 5, 1, 4), shard(1, 3, &[])];
+        assert_eq!((decided(&gap), adopted(&gap)), (vec![Some(5), None], vec![vec![], vec![]]));
+        // Another shard carries 4, unless that falls.
+        let first = |parts: &[(u64, &[u16])]| carrying(shard(2, 0, parts), 4, 1, 3);
+        let whole = [gap[0].clone(), gap[1].clone(), first(&[(4, &[1, 2])])];
+        assert_eq!((decided(&whole), adopted(&whole)), (vec![None; 3], vec![vec![], vec![4, 5], vec![]]));
+        let falls = [gap[0].clone(), gap[1].clone(), first(&[(4, &[1, 2, 3])]), shard(3, 0, &[])];
+        assert_eq!(decided(&falls), [Some(5), None, Some(4), None]);
+        assert_eq!(adopted(&falls), vec![Vec::<u8>::new(); 4]);
+    }
+
+    #[test]
+    fn nothing_is_taken_over_behind_what_is_void() {
+        // 4 lacks a part on 2, so that the end of 1 is void, and 5 rests on it.
+        let shards = [carrying(shard(0, 0, &[(5, &[0, 1])]), 5, 1, 4), shard(1, 0, &[(4, &[1, 2])]), shard(2, 0, &[])];
+        assert_eq!((decided(&shards), adopted(&shards)), (vec![Some(5), Some(4), None], vec![vec![], vec![], vec![]]));
     }
 
     #[test]
@@ -120,5 +227,7 @@ mod tests {
         assert_eq!(refused(&[shard(0, 0, &[(5, &[1, 2])]), shard(1, 0, &[]), shard(2, 0, &[])]), 5);
         let differ = [shard(0, 0, &[(6, &[0, 1])]), shard(1, 0, &[(6, &[0, 1, 2])]), shard(2, 0, &[])];
         assert_eq!(refused(&differ), 6);
+        let foreign = [carrying(shard(0, 0, &[(6, &[0, 1])]), 6, 2, 0), shard(1, 0, &[]), shard(2, 0, &[])];
+        assert_eq!(refused(&foreign), 6);
     }
 }

@@ -331,6 +331,10 @@ impl Log {
         self.write_due_ns.is_some()
     }
 
+    pub fn sync_is_due(&self) -> bool {
+        self.sync_due_ns.is_some()
+    }
+
     pub fn has_deadline(&self) -> bool {
         self.sync_due_ns.is_some() || self.write_due_ns.is_some()
     }

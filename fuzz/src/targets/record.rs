@@ -2,7 +2,7 @@
 
 use corering_engine::CommitTs;
 use corering_engine::format::record::{
-    BadRecord, OpRef, RecordKind, RecordRef, VOID_LEN, encode, encode_void, encoded_len,
+    BadRecord, Joined, OpRef, RecordKind, RecordRef, VOID_LEN, carry, encode, encode_void, encoded_len,
 };
 
 use crate::{memory, seal};
@@ -24,7 +24,7 @@ pub fn planted(input: &[u8]) {
 fn agree(input: &[u8], walk: Walk) {
     let mut bytes = input.to_vec();
     read(&bytes, walk);
-    for start in [[1, 0, 0, 0], [2, 0, 2, 0], [3, 0, 0, 0]] {
+    for start in [[1, 0, 0, 0], [2, 0, 2, 0], [3, 0, 0, 0], [4, 0, 2, 0]] {
         seal::put(&mut bytes, 0, &start);
         read(&bytes, walk);
     }
@@ -34,6 +34,7 @@ fn read(bytes: &[u8], walk: Walk) {
     let decoded = memory::at_most(memory::TEXT, "a record", || {
         let record = RecordRef::decode(bytes).ok()?;
         walk(&record, &mut |_| ()).ok()?;
+        record.carried().iter().try_for_each(|part| part.for_each(|_| ())).ok()?;
         Some(record)
     });
     let Some(record) = decoded else { return };
@@ -49,7 +50,15 @@ fn read(bytes: &[u8], walk: Walk) {
             return assert_eq!(again, bytes);
         }
     };
-    let mut again = vec![0xff; encoded_len(shards.len(), ops.iter().copied())];
-    encode(&mut again, commit, &shards, ops.iter().copied());
+    let mut carried = Vec::new();
+    for part in record.carried() {
+        let mut ops = Vec::new();
+        part.for_each(|op| ops.push(op)).expect("read before");
+        carry(&mut carried, part.shard, part.before, ops.into_iter());
+        read(&part.to_part(), |record, each| record.for_each(each));
+    }
+    let joined = Joined { shards: &shards, carried: &carried };
+    let mut again = vec![0xff; encoded_len(joined, ops.iter().copied())];
+    encode(&mut again, commit, joined, ops.iter().copied());
     assert_eq!(again, bytes);
 }
