@@ -70,7 +70,7 @@ fn mget<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'a, O
             });
             return Ok(());
         }
-        let snapshot = session.client().snapshot_async().await?;
+        let snapshot = session.client().view()?;
         session.reply().array(keys.len());
         for (i, key) in keys.into_iter().enumerate() {
             match session.client().get_at(&snapshot, keyspace, key) {
@@ -112,7 +112,7 @@ pub fn exists<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture
         }
         let snapshot = match keys.len() {
             1 => None,
-            _ => Some(session.client().snapshot_async().await?),
+            _ => Some(session.client().view()?),
         };
         let mut count = 0;
         for (i, key) in keys.into_iter().enumerate() {

@@ -119,7 +119,7 @@ pub fn keys<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'
             });
             return Ok(());
         }
-        let snapshot = session.client().snapshot_async().await?;
+        let snapshot = session.client().view()?;
         let mut walk = Walk::new(session, &snapshot, all).await?;
         while let Some((key, _)) = walk.next(session).await? {
             if !found.take(key) {
@@ -190,7 +190,7 @@ pub fn scan<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'
         if session.is_gathering() {
             return scan_in_step(session, options, from);
         }
-        let snapshot = session.client().snapshot_async().await?;
+        let snapshot = session.client().view()?;
         let mut walk = Walk::new(session, &snapshot, from).await?;
         let mut found = Vec::new();
         let mut next = 0;
@@ -258,7 +258,7 @@ pub fn randomkey<'a>(session: &'a mut Session, _: Request<'a>) -> LocalFuture<'a
             });
             return Ok(());
         }
-        let snapshot = session.client().snapshot_async().await?;
+        let snapshot = session.client().view()?;
         match random_key(session, &snapshot).await? {
             Some(key) => session.reply().bulk(&key),
             None => session.reply().null(),
@@ -337,7 +337,7 @@ pub struct KeyCount {
 
 /// Count the keys of one database.
 pub async fn count_keys(session: &Session, keyspace: Keyspace) -> Result<KeyCount, CommandError> {
-    let snapshot = session.client().snapshot_async().await?;
+    let snapshot = session.client().view()?;
     let mut walk = Walk::new(session, &snapshot, ScanRange::all(keyspace)).await?;
     let now = session.wall_ms();
     let mut count = KeyCount::default();
@@ -390,7 +390,7 @@ pub fn flushall<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFutu
 
 /// Delete the keys that are there now, in batches: a reader may see some of them gone and some not.
 async fn flush(session: &Session, keyspace: Keyspace) -> Outcome {
-    let snapshot = session.client().snapshot_async().await?;
+    let snapshot = session.client().view()?;
     let mut walk = Walk::new(session, &snapshot, ScanRange::all(keyspace)).await?;
     let shards = usize::from(session.shard_count());
     let mut batches: Vec<(WriteBatch, usize)> = (0..shards).map(|_| (WriteBatch::new(), 0)).collect();

@@ -100,7 +100,7 @@ impl Iterator for Scan {
 }
 
 impl Client {
-    /// A view of everything acknowledged so far. Waits, at most for one flush of each shard, until what is under way and
+    /// A view of every commit up to its version and none beyond, among them all that was acknowledged before. Waits, at most for one flush of each shard, until what is under way and
     /// older than the view is visible. Not for a shard's own thread: see [`Client::snapshot_async`].
     pub fn snapshot(&self) -> Result<Snapshot> {
         let (snapshot, waits) = self.begin_snapshot()?;
@@ -120,6 +120,14 @@ impl Client {
             }
             Ok(snapshot)
         })
+    }
+
+    /// A view of what is visible now, as transactions have it: all that anybody was told of, and all that single reads have seen. It waits for
+    /// nobody. Beside single reads this is the one to take: a [`Client::snapshot`] goes by the numbers of commits, and may hold one that a read
+    /// did not see yet without another, higher one that was answered before that read.
+    pub fn view(&self) -> Result<Snapshot> {
+        self.check_open()?;
+        Ok(self.visible_view())
     }
 
     /// A view of what is visible now, on all shards at one moment: everything that anybody was told of. It waits for nobody.

@@ -110,11 +110,17 @@ impl Course {
                 steps.push(Step::Change { key: to, keep, value: value(), by: amount });
             }
             Way::AtOnce | Way::Interactive => {
+                // Of two writes that depend on what is there, one may happen without the other: nobody would know of which, if the
+                // answer were lost.
+                let changes_max = if way == Way::AtOnce && self.workload == Workload::Set { 1 } else { u64::MAX };
+                let mut changes = 0;
                 for _ in 0..1 + below(4) {
                     let (key, keep) = (below(keys), below(4) == 0);
-                    steps.push(match below(2) {
-                        0 => Step::Look { key, keep },
-                        _ => Step::Change { key, keep, value: value(), by: 0 },
+                    steps.push(if below(2) == 0 || changes == changes_max {
+                        Step::Look { key, keep }
+                    } else {
+                        changes += 1;
+                        Step::Change { key, keep, value: value(), by: 0 }
                     });
                 }
             }
@@ -251,7 +257,9 @@ pub fn judge(history: &[Txn]) -> Result<Judged, String> {
     use super::second_opinion::{Opinion, strictly_serializable};
     let anomalies = super::check(history);
     if !anomalies.is_empty() {
-        return Err(format!("{anomalies:#?}"));
+        let named: std::collections::BTreeSet<usize> = anomalies.iter().flat_map(|one| one.txns.clone()).collect();
+        let told: Vec<String> = named.into_iter().map(|n| format!("T{n}: {:?}", history[n])).collect();
+        return Err(format!("{anomalies:#?}\n{}", told.join("\n")));
     }
     let count = |of: fn(&Outcome) -> bool| history.iter().filter(|txn| of(&txn.outcome)).count() as u64;
     let mut judged = Judged {
