@@ -322,7 +322,7 @@ struct Disasters {
 }
 
 /// Kills, stops and pauses the server, and starts it again, until told that it is over.
-fn disasters(dir: &Path, port: &AtomicU16, over: &AtomicBool) -> Disasters {
+fn disasters(dir: &Path, port: &AtomicU16, over: &AtomicBool, life_ms_max: u64) -> Disasters {
     let flags = ["--shards", "2", "--memtable-bytes", "1mb", "--segment-bytes", "1mb"];
     let mut random = fastrand::Rng::with_seed(11);
     let mut told = Disasters::default();
@@ -336,7 +336,7 @@ fn disasters(dir: &Path, port: &AtomicU16, over: &AtomicBool) -> Disasters {
             server.signal("CONT");
             told.pauses += 1;
         }
-        std::thread::sleep(Duration::from_millis(random.u64(20..400)));
+        std::thread::sleep(Duration::from_millis(random.u64(20..life_ms_max)));
         // Whoever takes the port next is not ours.
         port.store(0, Ordering::SeqCst);
         match random.u32(..6) {
@@ -364,11 +364,13 @@ fn disasters(dir: &Path, port: &AtomicU16, over: &AtomicBool) -> Disasters {
 #[test]
 fn transactions_over_sockets_are_strictly_serializable() {
     let wanted = std::env::var("CORERING_TEST_TXNS").map_or(6_000, |n| n.parse().expect("a number"));
+    // A start takes as long as some hundred transactions.
+    let life_ms_max = if wanted > 100_000 { 2500 } else { 400 };
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("data");
     let (port, over) = (AtomicU16::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let chaos = scope.spawn(|| disasters(&dir, &port, &over));
+        let chaos = scope.spawn(|| disasters(&dir, &port, &over, life_ms_max));
         let ran = std::panic::catch_unwind(|| {
             let mut total = Judged::default();
             while total.transactions < wanted {

@@ -227,6 +227,15 @@ fn transactions_in_the_simulation_are_strictly_serializable() {
     assert!(total.unknown > 0 || judged.len() < 20, "no life ended while a program was under way: {total}");
 }
 
+/// A commit that fell at an opening which also changed the shard count must not come to life on one of its shards at the next: the number
+/// that the change writes down is above it.
+#[test]
+fn what_fell_stays_so_when_the_shard_count_changes() {
+    for seed in [126, 254, 382] {
+        run(seed).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+    }
+}
+
 /// One answer set back, and both checkers say so.
 #[test]
 fn a_recorded_history_with_one_stale_read_is_refused() {
