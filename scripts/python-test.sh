@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the Python wheel, installs it into an empty virtual environment without looking at any index, and runs its tests
-# and mypy --strict there. Usage: sh scripts/python-test.sh [arguments of pytest]
+# and mypy --strict there; then those of redis-py against the daemon. Usage: sh scripts/python-test.sh [arguments of pytest]
 #
 # PYTHON names the interpreter. What is downloaded (maturin, cffi, pytest, mypy) comes through pip's own configuration.
 set -eu
@@ -32,13 +32,14 @@ CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
 export CARGO_TARGET_DIR
 # The wheel and the wheels of what it needs.
 "$work/tools/bin/pip" --disable-pip-version-check --quiet wheel --wheel-dir "$work/dist" "$binding"
-"$work/tools/bin/pip" --disable-pip-version-check --quiet wheel --wheel-dir "$work/test-dist" 'pytest>=8,<9' 'mypy>=1.11,<2'
+"$work/tools/bin/pip" --disable-pip-version-check --quiet wheel --wheel-dir "$work/test-dist" \
+    'pytest>=8,<9' 'mypy>=1.11,<2' 'redis>=5,<7'
 
 "$python" -m venv "$work/clean"
 install="$work/clean/bin/pip --disable-pip-version-check --quiet install --no-index"
 $install --find-links "$work/dist" corering
 "$work/clean/bin/python" -c 'import corering; print("corering", corering.__version__, "is installed from its wheel alone")'
-$install --find-links "$work/test-dist" --find-links "$work/dist" pytest mypy
+$install --find-links "$work/test-dist" --find-links "$work/dist" pytest mypy redis
 
 # Not in the sources' directory, where `import corering` would find the package without its library.
 rm -rf "$work/run"
@@ -48,3 +49,11 @@ cp -r "$binding/tests" "$binding/README.md" "$binding/pyproject.toml" "$work/run
 cd "$work/run/bindings/python"
 "$work/clean/bin/python" -m pytest -q "$@"
 "$work/clean/bin/python" -m mypy --strict -p corering -p tests
+
+# Clients of Redis as they are, against the daemon.
+cargo build --manifest-path "$root/Cargo.toml" -p corering
+CORERING_TEST_SERVER=$CARGO_TARGET_DIR/debug/corering
+export CORERING_TEST_SERVER
+cd "$root/daemon/tests/redis_py"
+"$work/clean/bin/python" -m pytest -q -p no:cacheprovider -W error
+PYTHONDONTWRITEBYTECODE=1 "$work/clean/bin/python" -m mypy --strict --cache-dir "$work/mypy" .

@@ -55,7 +55,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
 type Fields = BTreeMap<String, String>;
 
 fn fields(connection: &mut Connection) -> Result<Fields, Failure> {
-    let reply = connection.call(&["INFO", "stats", "stages", "clients", "persistence"])?;
+    let reply = connection.call(&["INFO", "stats", "stages", "clients", "persistence", "transactions"])?;
     let text =
         reply.as_bytes().ok_or_else(|| Failure::new(exit::DISK, "INFO was answered with something else than text"))?;
     Ok(parse(&String::from_utf8_lossy(text)))
@@ -76,7 +76,7 @@ fn parts(value: &str) -> BTreeMap<&str, &str> {
 fn as_text(now: &Fields, before: Option<&Fields>, interval: Duration) -> String {
     let number =
         |fields: &Fields, name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
-    let rate = |name| {
+    let rate = |name: &str| {
         let done = before.map_or(0, |before| number(now, name).saturating_sub(number(before, name)));
         done as f64 / interval.as_secs_f64()
     };
@@ -103,7 +103,30 @@ fn as_text(now: &Fields, before: Option<&Fields>, interval: Duration) -> String 
             part("max")
         );
     }
+    shown.push_str(&transactions(now, &rate));
     shown
+}
+
+/// What became of transactions; rates since the last look, the rest since the server's start.
+fn transactions(now: &Fields, rate: &dyn Fn(&str) -> f64) -> String {
+    let text = |name: &str| now.get(name).map_or("?", String::as_str);
+    let aborted = ["changed", "kept", "wounded", "too_old"];
+    let reasons: Vec<String> =
+        aborted.iter().map(|why| format!("{} {}", text(&format!("transactions_aborted_{why}")), why)).collect();
+    format!(
+        "transactions: {:.0} commits/s, {:.0} EXEC/s; aborted {}, {} failed, {} rolled back, {} run again; {} waits for keys; \
+         {} open, the oldest for {} ms; {} EXEC refused by WATCH\n",
+        rate("transactions_committed"),
+        rate("exec_committed"),
+        reasons.join(", "),
+        text("transactions_failed"),
+        text("transactions_rolled_back"),
+        text("transactions_retried"),
+        text("transactions_waits"),
+        text("transactions_open"),
+        text("transactions_oldest_ms"),
+        text("exec_refused_watched"),
+    )
 }
 
 /// A line of JSON for each look.
@@ -136,6 +159,13 @@ mod tests {
         };
         let text = as_text(&info(900), Some(&info(400)), Duration::from_secs(1));
         assert!(text.starts_with("500 commands/s") && text.contains("durability sync"), "{text}");
+        let transactions =
+            |commits: u64| parse(&format!("transactions_committed:{commits}\r\ntransactions_aborted_kept:7\r\n"));
+        let text_of_transactions = as_text(&transactions(50), Some(&transactions(20)), Duration::from_secs(1));
+        assert!(
+            text_of_transactions.contains("transactions: 30 commits/s") && text_of_transactions.contains(" 7 kept"),
+            "{text_of_transactions}"
+        );
         let durable = text.lines().find(|line| line.trim_start().starts_with("durable")).expect("a line of it");
         assert_eq!(
             durable.split_whitespace().collect::<Vec<_>>(),

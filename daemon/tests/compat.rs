@@ -585,7 +585,7 @@ fn command_tables() {
         for name in names.as_array().unwrap() {
             let name = String::from_utf8(name.as_bytes().unwrap().to_vec()).unwrap();
             if own.contains(&name.as_str())
-                || ["lock.", "session.", "key."].iter().any(|family| name.starts_with(family))
+                || ["lock.", "session.", "key.", "tx."].iter().any(|family| name.starts_with(family))
             {
                 findings.allowed += 1;
                 continue;

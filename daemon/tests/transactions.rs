@@ -181,11 +181,187 @@ fn guards_are_those_of_the_transaction() {
     }
 }
 
+/// A guard of its own holds for all that is between MULTI and EXEC, and for an EXEC that does nothing else.
+#[test]
+fn a_guard_alone_is_for_the_whole_transaction() {
+    let server = Server::start(&["--shards", "2"]);
+    let mut client = server.client();
+    assert!(!client.words("SESSION.OPEN").is_error());
+    let token = client.words("LOCK.ACQUIRE name").as_array().unwrap()[0].as_integer().unwrap();
+    let queued = Value::Simple(b"QUEUED".to_vec());
+    let ok = Value::Simple(b"OK".to_vec());
+    assert!(client.words(&format!("GUARD name {token}")).is_error(), "outside it guards nothing");
+    for (token, passes) in [(token, true), (token + 1, false)] {
+        client.ok("FLUSHALL");
+        client.ok("MULTI");
+        assert_eq!(client.words("SET first 1"), queued);
+        assert_eq!(client.words(&format!("GUARD name {token} GUARD name {token}")), queued);
+        assert_eq!(client.words("SET second 2"), queued);
+        let answer = client.words("EXEC");
+        match passes {
+            true => assert_eq!(answer, Value::Array(vec![ok.clone(), ok.clone(), ok.clone()])),
+            false => assert!(answer.as_bytes().unwrap().starts_with(b"FENCED "), "{answer:?}"),
+        }
+        assert_eq!(client.integer("EXISTS first second"), if passes { 2 } else { 0 });
+        client.ok("MULTI");
+        assert_eq!(client.words(&format!("GUARD name {token}")), queued);
+        assert_eq!(client.words("EXEC").is_error(), !passes);
+    }
+}
+
+/// What looks at all keys has its place in the step as every other command.
+#[test]
+fn commands_on_all_keys_are_part_of_the_step() {
+    let server = Server::start(&["--shards", "2"]);
+    let (mut client, mut other) = (server.client(), server.client());
+    client.ok("MSET a 1 b 2 c 3");
+    client.ok("SELECT 1");
+    client.ok("SET elsewhere 1");
+    client.ok("SELECT 0");
+    client.ok("MULTI");
+    for line in [
+        "DEL b",
+        "SET d 4",
+        "KEYS *",
+        "DBSIZE",
+        "SCAN 0 COUNT 2",
+        "RANDOMKEY",
+        "FLUSHDB",
+        "DBSIZE",
+        "RANDOMKEY",
+        "SET e 5",
+        "SELECT 1",
+        "DBSIZE",
+        "FLUSHALL",
+        "SELECT 0",
+        "KEYS *",
+    ] {
+        assert_eq!(client.words(line), Value::Simple(b"QUEUED".to_vec()), "{line}");
+    }
+    let Value::Array(parts) = client.words("EXEC") else { panic!("no array") };
+    let names = |names: &[&str]| Value::Array(names.iter().map(|name| Value::Bulk(name.as_bytes().to_vec())).collect());
+    assert_eq!(parts[2], names(&["a", "c", "d"]));
+    assert_eq!(parts[3], Value::Integer(3));
+    let scanned = parts[4].as_array().unwrap();
+    assert!(scanned[0] != Value::Bulk(b"0".to_vec()) && scanned[1] == names(&["a", "c"]), "{scanned:?}");
+    assert!([&b"a"[..], b"c", b"d"].contains(&parts[5].as_bytes().unwrap()));
+    assert_eq!(parts[7..9], [Value::Integer(0), Value::Null]);
+    assert_eq!((&parts[11], &parts[14]), (&Value::Integer(1), &names(&[])));
+    // The cursor goes on outside.
+    assert_eq!(client.integer("DBSIZE"), 0);
+    assert_eq!(other.integer("DBSIZE"), 0);
+    // One that moves keys and one that counts them see each other's steps whole.
+    for i in 0..50 {
+        client.ok(&format!("SET k{i} x"));
+    }
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mover = scope.spawn(|| {
+            let mut mover = server.client();
+            for i in 0..100 {
+                mover.ok("MULTI");
+                for n in 0..5 {
+                    mover.words(&format!(
+                        "RENAME k{} k{}",
+                        (i * 5 + n) % 50 + i / 10 * 50,
+                        (i * 5 + n) % 50 + (i / 10 + 1) * 50
+                    ));
+                }
+                assert!(!mover.words("EXEC").is_error());
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        let mut looks = 0;
+        while !over.load(Ordering::Relaxed) || looks == 0 {
+            client.ok("MULTI");
+            client.words("DBSIZE");
+            client.words("KEYS k*");
+            let Value::Array(parts) = client.words("EXEC") else { panic!("no array") };
+            assert_eq!(parts[0], Value::Integer(50));
+            assert_eq!(parts[1].as_array().unwrap().len(), 50);
+            looks += 1;
+        }
+        mover.join().unwrap();
+    });
+}
+
+/// What a line of CLIENT LIST says of a transaction that is being queued.
+#[test]
+fn client_list_counts_what_is_queued() {
+    let server = Server::start(&["--shards", "1"]);
+    let (mut own, mut other) = (server.client(), server.client());
+    own.ok("CLIENT SETNAME queueing");
+    let mut line = || {
+        let text = other.text("CLIENT LIST");
+        text.lines().find(|line| line.contains("name=queueing")).expect("it is listed").to_owned()
+    };
+    assert!(line().contains(" multi=-1 ") && line().contains(" multi-mem=0 "));
+    own.ok("MULTI");
+    assert!(line().contains(" multi=0 ") && line().contains(" flags=x "), "{}", line());
+    own.words("SET k v");
+    own.words("GET k");
+    assert!(line().contains(" multi=2 ") && !line().contains(" multi-mem=0 "), "{}", line());
+    own.words("EXEC");
+    assert!(line().contains(" multi=-1 ") && line().contains(" flags=N "), "{}", line());
+}
+
+/// Nothing of an EXEC is seen in part, whatever is left of a server that was killed in the middle of many.
+#[test]
+fn a_kill_during_exec_leaves_all_of_it_or_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut answered = [0_i64; 4];
+    for life in 0..6 {
+        let mut server = Server::start_in(&dir, &["--shards", "2"]);
+        let mut client = server.client();
+        for (n, answered) in answered.iter_mut().enumerate() {
+            let Value::Array(found) = client.words(&format!("MGET {n}a {n}b {n}c {n}d")) else { panic!("no array") };
+            let found: Vec<i64> =
+                found.iter().map(|value| if *value == Value::Null { 0 } else { number(value) }).collect();
+            assert!(found.iter().all(|number| *number == found[0]), "life {life}, client {n}: {found:?}");
+            assert!(
+                (*answered..=*answered + 1).contains(&found[0]),
+                "life {life}, client {n}: {found:?} after {answered}"
+            );
+            *answered = found[0];
+        }
+        let time = Duration::from_millis(random.u64(30..200));
+        std::thread::scope(|scope| {
+            for (n, answered) in answered.iter_mut().enumerate() {
+                let port = server.port;
+                scope.spawn(move || {
+                    let mut client = common::Client::connect(port);
+                    loop {
+                        let lines = ["MULTI".to_owned()]
+                            .into_iter()
+                            .chain(["a", "b", "c", "d"].map(|key| format!("INCR {n}{key}")))
+                            .chain(["EXEC".to_owned()]);
+                        let words = lines.map(|line| common::client::encode(&line.split(' ').collect::<Vec<_>>()));
+                        if client.send_raw(&words.collect::<Vec<_>>().concat()).is_err() {
+                            return;
+                        }
+                        let replies: Vec<_> = (0..6).map_while(|_| client.reply().ok()).collect();
+                        match replies.get(5) {
+                            Some(Value::Array(parts)) => *answered = number(&parts[0]),
+                            Some(other) => panic!("EXEC answered {other:?}"),
+                            None => return,
+                        }
+                    }
+                });
+            }
+            std::thread::sleep(time);
+            server.kill();
+        });
+    }
+    assert!(answered.iter().sum::<i64>() > 20, "{answered:?}");
+}
+
 #[test]
 fn what_cannot_be_inside_is_refused_when_it_is_queued() {
     let server = Server::start(&["--shards", "2"]);
     let mut client = server.client();
-    for line in ["KEYS *", "SCAN 0", "DBSIZE", "FLUSHDB", "FLUSHALL", "RANDOMKEY", "LOCK.ACQUIRE name", "SAVE"] {
+    for line in ["LOCK.ACQUIRE name", "SESSION.OPEN", "TX.BEGIN", "SAVE"] {
         client.ok("MULTI");
         assert!(client.words(line).is_error(), "{line}");
         assert_eq!(client.words("SET k v"), Value::Simple(b"QUEUED".to_vec()));

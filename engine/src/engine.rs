@@ -20,8 +20,8 @@ use crate::lock::sessions::Sessions;
 use crate::mailbox::Mailbox;
 use crate::options::Options;
 use crate::pending::{Helper, Pending, pending};
-use crate::report::{OpenReport, ShardStats, Stats};
-use crate::reshard::{self, Resharded};
+use crate::report::{Found, OpenReport, ShardStats, Stats};
+use crate::reshard;
 use crate::ring::Ring;
 use crate::root::Root;
 use crate::runtime::host::Machine;
@@ -29,8 +29,9 @@ use crate::runtime::{Executor, Fs, Host, LocalFuture, LockError, ShardThread};
 use crate::shard::recover::{Home, parse_shard_dir, remove_shard, shard_dir};
 use crate::shard::service::{self, Opened, Order, ServeOrder, ServiceEnds, SpawnTask};
 use crate::shard::{LockRequest, Request, ShardHandle};
-use crate::txn::fate::{self, Contradiction, Unsettled, Verdict};
+use crate::txn::fate::{self, Contradiction, Decided, Unsettled, Verdict};
 use crate::txn::snapshots::Snapshots;
+use crate::txn::stats::Transactions;
 use crate::txn::timestamps::Timestamps;
 use crate::warden;
 use crate::watch::dispatch::dispatch;
@@ -110,15 +111,18 @@ impl Engine {
             options: options.clone(),
         };
         let mut started = start_shards(&host, &home, 0..superblock.shards).await?;
-        if let Err(error) = decide_fates(&root, &mut home, &started).await {
-            leave(started).await;
-            return Err(error);
+        let mut found_here = Found::default();
+        match decide_fates(&root, &mut home, &started).await {
+            Ok(decided) => found_here.decided = decided,
+            Err(error) => {
+                leave(started).await;
+                return Err(error);
+            }
         }
-        let mut resharded = None;
         let wanted = options.shards.unwrap_or(superblock.shards);
         if wanted != superblock.shards {
             match reshard::run(&host, &home, &root, &mut started, wanted).await {
-                Ok(done) => resharded = Some(done),
+                Ok(done) => found_here.resharded = Some(done),
                 Err(error) => {
                     leave(started).await;
                     return Err(error);
@@ -131,7 +135,7 @@ impl Engine {
         match root.begin_life(found) {
             Ok((superblock, start)) => {
                 home.life = superblock.life;
-                serve(host, &options, root, start, started, lock, resharded).await
+                serve(host, &options, root, start, started, lock, found_here).await
             }
             Err(error) => {
                 leave(started).await;
@@ -313,13 +317,14 @@ pub(crate) async fn start_shards(
 }
 
 /// Settle what a crash left of commits over several shards, before anything else is written.
-async fn decide_fates(root: &Root, home: &mut Home, started: &[Started]) -> Result<()> {
+async fn decide_fates(root: &Root, home: &mut Home, started: &[Started]) -> Result<Decided> {
     let unsettled: Vec<Unsettled> = started.iter().map(|shard| shard.opened.unsettled.clone()).collect();
     let verdicts = fate::decide(&unsettled).map_err(|contradiction| {
         let Contradiction { shard, commit } = contradiction;
         let path = home.fs.root().join(shard_dir(shard));
         Error::corrupt(path, 0, format!("the log tells of commit {commit} otherwise than those of its other shards"))
     })?;
+    let decided = Decided::of(&unsettled, &verdicts);
     if verdicts.iter().any(|verdict| *verdict != Verdict::default()) {
         let found = started.iter().map(|shard| shard.opened.max_commit).max().unwrap_or_default();
         home.life = root.begin_life(found)?.0.life;
@@ -334,7 +339,7 @@ async fn decide_fates(root: &Root, home: &mut Home, started: &[Started]) -> Resu
     for answer in answers {
         first = first.and(answer.await);
     }
-    first
+    first.map(|()| decided)
 }
 
 /// End shards that do not serve.
@@ -386,7 +391,7 @@ async fn serve(
     start: CommitTs,
     started: Vec<Started>,
     lock: Box<dyn Any + Send + Sync>,
-    resharded: Option<Resharded>,
+    found: Found,
 ) -> Result<Engine> {
     let superblock = root.record();
     let timestamps = Arc::new(Timestamps::starting_after(start));
@@ -399,8 +404,7 @@ async fn serve(
             return Err(error);
         }
     };
-    let report =
-        OpenReport::new(superblock.db_id, started.iter().map(|s| s.opened.report.clone()).collect(), resharded);
+    let report = OpenReport::new(superblock.db_id, started.iter().map(|s| s.opened.report.clone()).collect(), found);
     let mut answers = Vec::new();
     for shard in &started {
         let order = ServeOrder {
@@ -450,7 +454,7 @@ async fn serve(
         durability: options.durability,
         root: Arc::clone(&root),
         sessions,
-        transactions: Default::default(),
+        transactions: Arc::new(Transactions::new(host.clock(), report.decided)),
         hub,
         random: {
             let host = Arc::clone(&host);

@@ -7,7 +7,15 @@ use crate::reshard::Resharded;
 use crate::shard::recover::ShardReport;
 use crate::shard::waits::Waits;
 use crate::shard::{Counters, ShardHandle, Stages};
+use crate::txn::fate::Decided;
 use crate::txn::stats::TxStats;
+
+/// What an opening did before its shards served.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    pub resharded: Option<Resharded>,
+    pub decided: Decided,
+}
 
 /// The account of one opening.
 #[derive(Clone, Debug, Default)]
@@ -15,11 +23,13 @@ pub struct OpenReport {
     pub db_id: u64,
     pub shards: Vec<ShardReport>,
     pub resharded: Option<Resharded>,
+    pub decided: Decided,
 }
 
 impl OpenReport {
-    pub fn new(db_id: u64, shards: Vec<ShardReport>, resharded: Option<Resharded>) -> OpenReport {
-        OpenReport { db_id, shards, resharded }
+    pub fn new(db_id: u64, shards: Vec<ShardReport>, found: Found) -> OpenReport {
+        let Found { resharded, decided } = found;
+        OpenReport { db_id, shards, resharded, decided }
     }
 
     pub fn records_replayed(&self) -> u64 {
@@ -53,6 +63,10 @@ impl fmt::Display for OpenReport {
                     path.display()
                 )?;
             }
+        }
+        let Decided { stood, fell } = self.decided;
+        if stood + fell > 0 {
+            write!(f, "; of the last commits over several shards {stood} had happened, {fell} had not")?;
         }
         if let Some(moved) = &self.resharded {
             write!(

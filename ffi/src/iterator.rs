@@ -181,7 +181,7 @@ impl Iter {
         let range = options.range(caller)?;
         let scan = match options::snapshot_of(options.snapshot, db)? {
             Some(snapshot) => db.client.scan(&snapshot.view, range)?,
-            None => db.client.scan(&db.client.snapshot()?, range)?,
+            None => db.client.scan(&db.client.view()?, range)?,
         };
         Ok(Iter::new(db, Source::Stored(Box::new(scan)), options.limit))
     }

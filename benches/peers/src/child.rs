@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::measure::Measured;
 use crate::spin::Spinners;
 use crate::store::{Outcome, System};
-use crate::work::{Group, Size, limits, recovery, store};
+use crate::work::{Group, Size, limits, recovery, store, transactions};
 use crate::{python, server};
 
 /// Whether other programs want the processors.
@@ -48,9 +48,13 @@ pub struct Reporter {
 }
 
 impl Reporter {
+    pub fn wants(&self, workload: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == workload)
+    }
+
     /// Measure a workload under each condition, if it is wanted. `None`: the system cannot do it.
     pub fn measure(&mut self, workload: &str, mut measure: impl FnMut() -> Outcome<Option<Measured>>) {
-        if !self.only.is_empty() && !self.only.iter().any(|name| name == workload) {
+        if !self.wants(workload) {
             return;
         }
         for condition in Condition::ALL {
@@ -85,6 +89,7 @@ pub fn run(order: Order) -> Outcome<()> {
     match (group, system.as_str()) {
         (Group::Server, _) => server::measure(&system, size, &dir, &mut reporter),
         (Group::Python, _) => python::measure(&system, size, &dir, &mut reporter),
+        (Group::Transactions, name) => transactions::measure(name, size, &dir, &mut reporter),
         (_, "disk") => limits::disk(group, size, &dir, &mut reporter),
         (_, "memory") => limits::memory(group, size, &mut reporter),
         (Group::Recovery, name) => recovery::measure(System::parse(name)?, size, &dir, &mut reporter),

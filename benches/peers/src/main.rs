@@ -15,6 +15,7 @@ mod server;
 mod spin;
 mod store;
 mod text;
+mod tx;
 mod work;
 
 use std::path::{Path, PathBuf};

@@ -60,16 +60,21 @@ fn reset(session: &mut Session, _: Request<'_>) -> Outcome {
 }
 
 fn select(session: &mut Session, request: Request<'_>) -> Outcome {
-    let number = integer(request.arg(1))?;
+    session.select(database(request.arg(1))?);
+    session.reply().ok();
+    Ok(())
+}
+
+/// The keyspace of a database's number.
+pub(super) fn database(text: &[u8]) -> Result<Keyspace, CommandError> {
+    let number = integer(text)?;
     if i32::try_from(number).is_err() {
         return Err(CommandError::fixed("ERR value is out of range, value must between -2147483648 and 2147483647"));
     }
     match u16::try_from(number) {
-        Ok(database) if database < DATABASES => session.select(Keyspace(database)),
-        _ => return Err(CommandError::fixed("ERR DB index is out of range")),
+        Ok(database) if database < DATABASES => Ok(Keyspace(database)),
+        _ => Err(CommandError::fixed("ERR DB index is out of range")),
     }
-    session.reply().ok();
-    Ok(())
 }
 
 /// The one user there is.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use corering_engine::{Error, LockError, TxError};
+use corering_engine::{Error, LockError, TransactionId, TxError};
 
 /// The line of an error reply, from its code on.
 #[derive(Clone, Debug)]
@@ -55,6 +55,12 @@ impl CommandError {
 
     pub fn arity(full_name: &str) -> CommandError {
         CommandError::text(format!("ERR wrong number of arguments for '{full_name}' command"))
+    }
+
+    /// Nobody knows whether the transaction happened, before the next opening.
+    pub fn unknown_outcome(error: Error, id: TransactionId) -> CommandError {
+        let text = format!("TXUNKNOWN {error}; then ask TX.FATE {id}");
+        CommandError { cause: Some(Arc::new(error)), ..CommandError::text(text) }
     }
 
     pub fn as_bytes(&self) -> &[u8] {

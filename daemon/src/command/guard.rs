@@ -8,7 +8,7 @@ use corering_engine::{Error, Guard, LockError};
 use super::errors::CommandError;
 use super::locks::parse_token;
 use super::sessions::row;
-use super::spec::{Command, Flags, Handler, Outcome};
+use super::spec::{Command, Flags, Group, Handler, Outcome};
 use super::table::{self, Entry};
 use crate::resp::Request;
 use crate::server::Session;
@@ -16,8 +16,8 @@ use crate::server::Session;
 /// Guards before one command.
 const GUARDS_MAX: usize = 16;
 
-pub const COMMANDS: &[Command] = &[row("guard", -4, Flags::WRITE.or(Flags::DENYOOM), Handler::Now(guard))
-    .usage("<name> <token> [GUARD <name> <token> ...] <write command>")
+pub const COMMANDS: &[Command] = &[row("guard", -3, Flags::WRITE.or(Flags::DENYOOM), Handler::Now(guard))
+    .usage("<name> <token> [GUARD <name> <token> ...] <write command>, or <name> <token> after MULTI")
     .complexity("that of the command")
     .summary("Runs a command that writes keys, only if the token holds its lock at the moment at which the write takes effect.")];
 
@@ -27,11 +27,14 @@ fn guard(session: &mut Session, request: Request<'_>) -> Outcome {
         if guards.len() >= GUARDS_MAX {
             return Err(CommandError::text(format!("ERR a write has at most {GUARDS_MAX} guards")));
         }
-        if rest.len() < 4 {
+        if rest.len() < 3 {
             return Err(CommandError::arity("guard"));
         }
         guards.push(Guard { name: rest.arg(1).to_vec(), token: parse_token(rest.arg(2))? });
         rest = rest.skip(3);
+    }
+    if rest.is_empty() {
+        return guard_all(session, guards);
     }
     let entry = table::find(rest.arg(0)).ok_or(NOT_A_WRITE)?;
     if !entry.command.takes(rest.len()) {
@@ -47,11 +50,23 @@ fn guard(session: &mut Session, request: Request<'_>) -> Outcome {
     outcome
 }
 
-const NOT_A_WRITE: CommandError = CommandError::fixed("ERR GUARD goes before a command that writes keys");
+/// Without a command it is for all of an EXEC.
+fn guard_all(session: &mut Session, guards: Vec<Guard>) -> Outcome {
+    if !session.is_gathering() {
+        return Err(NOT_A_WRITE);
+    }
+    session.gather_guards(guards);
+    session.reply().ok();
+    Ok(())
+}
+
+const NOT_A_WRITE: CommandError =
+    CommandError::fixed("ERR GUARD goes before a command that writes keys, or between MULTI and EXEC");
 
 /// Such a command's program is handed to `Session::submit`, which sees to the guards.
 fn writes_keys(entry: &Entry) -> bool {
-    entry.command.flags.has(Flags::WRITE) && !entry.command.keys.is_empty()
+    let within_another = entry.command.group == Group::Transactions;
+    entry.command.flags.has(Flags::WRITE) && !entry.command.keys.is_empty() && !within_another
 }
 
 /// Whether a guard refused a write.

@@ -238,6 +238,7 @@ fn transactions(session: &Session) -> String {
     let counts = session.engine_stats().transactions;
     fields! {
         "transactions_begun": counts.begun,
+        "transactions_retried": counts.retried,
         "transactions_committed": counts.committed,
         "transactions_rolled_back": counts.rolled_back,
         "transactions_aborted_changed": counts.aborted_changed,
@@ -248,6 +249,10 @@ fn transactions(session: &Session) -> String {
         "transactions_waits": counts.waits,
         "transactions_open": counts.open,
         "transactions_oldest_ms": counts.oldest_ms,
+        "transactions_age_ms_total": counts.ages_ms,
+        "transactions_age_ms_max": counts.age_ms_max,
+        "recovered_commits_stood": counts.decided.stood,
+        "recovered_commits_fell": counts.decided.fell,
         "exec_committed": session.stats().sum().exec_committed,
         "exec_refused_watched": session.stats().sum().exec_watched,
     }

@@ -88,6 +88,10 @@ pub const COMMANDS: &[Command] = &[
     row("renamenx", 3, "1.0.0", WRITE_FAST, Handler::Now(multi_key::renamenx))
         .keys(&[Keys::one(1, MOVED), Keys::one(2, Access::OW.or(Access::INSERT))])
         .summary("Gives a key another name, unless something has it."),
+    row("copy", -3, "6.2.0", WRITE.or(Flags::DENYOOM), Handler::Now(multi_key::copy))
+        .keys(&[Keys::one(1, Access::RO.or(Access::ACCESS)), Keys::one(2, Access::OW.or(Access::UPDATE))])
+        .complexity("O(N) where N is the length of the string")
+        .summary("Gives a second key what a key holds, unless something has that name."),
     row("keys", 2, "1.0.0", READ, Handler::Later(scan::keys))
         .categories(Categories::KEYSPACE.or(Categories::DANGEROUS))
         .tips(&["request_policy:all_shards", "nondeterministic_output_order"])

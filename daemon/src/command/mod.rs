@@ -28,6 +28,7 @@ mod spec;
 mod strings;
 pub mod table;
 pub mod transaction;
+mod tx;
 mod watches;
 
 pub use cell::{Answer, Cell};

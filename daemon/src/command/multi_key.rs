@@ -6,10 +6,11 @@ use corering_engine::runtime::LocalFuture;
 use corering_engine::{Expiry, Kind, ValueRef};
 
 use super::cell::Answer;
+use super::connection::database;
 use super::errors::CommandError;
 use super::spec::{Access, Categories, Command, Flags, Group, Handler, Keys, Outcome};
 use crate::resp::{Reply, Request};
-use crate::server::{KeyEvent, Session, Told};
+use crate::server::{KeyEvent, KeyEvents, Session, Told};
 
 const PER_KEY: &str = "O(N) where N is the number of keys given";
 
@@ -69,7 +70,7 @@ fn mget<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'a, O
             });
             return Ok(());
         }
-        let snapshot = session.client().snapshot_async().await?;
+        let snapshot = session.client().view()?;
         session.reply().array(keys.len());
         for (i, key) in keys.into_iter().enumerate() {
             match session.client().get_at(&snapshot, keyspace, key) {
@@ -111,7 +112,7 @@ pub fn exists<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture
         }
         let snapshot = match keys.len() {
             1 => None,
-            _ => Some(session.client().snapshot_async().await?),
+            _ => Some(session.client().view()?),
         };
         let mut count = 0;
         for (i, key) in keys.into_iter().enumerate() {
@@ -208,6 +209,36 @@ fn move_key(session: &mut Session, request: Request<'_>, only_if_absent: bool) -
         tx.put(keyspace, &to, &value.bytes, value.kind, value.expiry)?;
         tx.delete(keyspace, &from)?;
         Ok((done, vec![Told::Renamed { keyspace, from: from.clone(), to: to.clone() }]))
+    });
+    Ok(())
+}
+
+pub fn copy(session: &mut Session, request: Request<'_>) -> Outcome {
+    let (mut into, mut replace) = (session.keyspace(), false);
+    let mut words = request.skip(3).iter();
+    while let Some(word) = words.next() {
+        match word.to_ascii_lowercase().as_slice() {
+            b"replace" => replace = true,
+            b"db" => into = database(words.next().ok_or(CommandError::SYNTAX)?)?,
+            _ => return Err(CommandError::SYNTAX),
+        }
+    }
+    let (keys, keyspace, tells) = (&keys(request, 1)[..2], session.keyspace(), session.tells());
+    let (from, to): (Box<[u8]>, Box<[u8]>) = (request.arg(1).into(), request.arg(2).into());
+    if keyspace == into && from == to {
+        return Err(CommandError::fixed("ERR source and destination objects are the same"));
+    }
+    session.submit(keys, 0, move |tx| {
+        let Some(value) = tx.get(keyspace, &from)?.map(ValueRef::to_value) else {
+            return Ok((Answer::Integer(0), Vec::new()));
+        };
+        if !replace && tx.get(into, &to)?.is_some() {
+            return Ok((Answer::Integer(0), Vec::new()));
+        }
+        tx.put(into, &to, &value.bytes, value.kind, value.expiry)?;
+        let events = KeyEvents { events: vec![KeyEvent::CopyTo], expiry: value.expiry };
+        let told = tells.then(|| Told::Changed(into, to.clone(), events));
+        Ok((Answer::Integer(1), told.into_iter().collect()))
     });
     Ok(())
 }

@@ -1,17 +1,19 @@
 //! Commands that walk over keys. Each gives other tasks of its core their turn, whatever it finds.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use corering_engine::runtime::LocalFuture;
 use corering_engine::{Expiry, Keyspace, Scan, ScanRange, Snapshot, ValueRef, WriteBatch};
 
+use super::cell::Answer;
 use super::cursors::Place;
 use super::errors::CommandError;
 use super::spec::Outcome;
 use super::strings::integer;
 use super::{DATABASES, glob, keys::type_name};
-use crate::resp::Request;
-use crate::server::Session;
+use crate::resp::{Protocol, Reply, Request};
+use crate::server::{Session, Told};
 
 /// Entries looked at between two turns of other tasks.
 const ENTRIES_PER_TURN: usize = 256;
@@ -54,30 +56,79 @@ fn range(keyspace: Keyspace, prefix: &[u8], place: Place) -> ScanRange {
     range
 }
 
+/// Keys that match a pattern, as they are replied. The reply begins with their number, so they are gathered first.
+struct Matching {
+    pattern: Vec<u8>,
+    protocol: Protocol,
+    max: u64,
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Matching {
+    fn new(session: &Session, pattern: &[u8]) -> Matching {
+        let (protocol, max) = (session.protocol(), session.reply_bytes_max());
+        Matching { pattern: pattern.to_vec(), protocol, max, bytes: Vec::new(), count: 0 }
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.bytes.len() as u64 > self.max
+    }
+
+    /// False once they are too many.
+    fn take(&mut self, key: &[u8]) -> bool {
+        if glob::matches(&self.pattern, key) {
+            Reply::new(&mut self.bytes, self.protocol).bulk(key);
+            self.count += 1;
+        }
+        !self.is_too_long()
+    }
+
+    fn check(&self) -> Outcome {
+        if !self.is_too_long() {
+            return Ok(());
+        }
+        Err(CommandError::text(format!(
+            "ERR the reply would be longer than {} bytes (client-output-buffer-limit); use SCAN",
+            self.max
+        )))
+    }
+
+    fn reply(&self) -> Vec<u8> {
+        let mut reply = Vec::new();
+        Reply::new(&mut reply, self.protocol).array(self.count);
+        reply.extend_from_slice(&self.bytes);
+        reply
+    }
+}
+
 pub fn keys<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'a, Outcome> {
     Box::pin(async move {
-        let pattern = request.arg(1);
-        let snapshot = session.client().snapshot_async().await?;
-        let mut walk =
-            Walk::new(session, &snapshot, range(session.keyspace(), &glob::literal_prefix(pattern), Place::Start))
-                .await?;
-        // The reply begins with the number of keys, so they are gathered first.
-        let max = session.reply_bytes_max();
-        let (mut found, mut count) = (Vec::new(), 0);
+        let mut found = Matching::new(session, request.arg(1));
+        let all = range(session.keyspace(), &glob::literal_prefix(request.arg(1)), Place::Start);
+        if session.is_gathering() {
+            session.submit_over_all(move |tx| {
+                found.clear();
+                tx.scan(all.clone(), |key, _| found.take(key))?;
+                Ok((found.check().map_or_else(Answer::Failed, |()| Answer::Raw(found.reply())), Vec::new()))
+            });
+            return Ok(());
+        }
+        let snapshot = session.client().view()?;
+        let mut walk = Walk::new(session, &snapshot, all).await?;
         while let Some((key, _)) = walk.next(session).await? {
-            if !glob::matches(pattern, key) {
-                continue;
-            }
-            crate::resp::Reply::new(&mut found, session.protocol()).bulk(key);
-            count += 1;
-            if found.len() as u64 > max {
-                return Err(CommandError::text(format!(
-                    "ERR the reply would be longer than {max} bytes (client-output-buffer-limit); use SCAN"
-                )));
+            if !found.take(key) {
+                break;
             }
         }
-        session.reply().array(count);
-        for chunk in found.chunks(1 << 20) {
+        found.check()?;
+        session.reply().array(found.count);
+        for chunk in found.bytes.chunks(1 << 20) {
             session.reply().raw(chunk);
             session.relieve().await?;
         }
@@ -85,13 +136,21 @@ pub fn keys<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'
     })
 }
 
-struct ScanOptions<'a> {
-    pattern: Option<&'a [u8]>,
+struct ScanOptions {
+    pattern: Option<Vec<u8>>,
     count: usize,
-    type_name: Option<&'a [u8]>,
+    type_name: Option<Vec<u8>>,
 }
 
-fn scan_options<'a>(request: Request<'a>) -> Result<ScanOptions<'a>, CommandError> {
+impl ScanOptions {
+    fn wants(&self, key: &[u8], value: ValueRef<'_>) -> bool {
+        let matched = self.pattern.as_ref().is_none_or(|pattern| glob::matches(pattern, key));
+        let name = type_name(value.kind).as_bytes();
+        matched && self.type_name.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(name))
+    }
+}
+
+fn scan_options(request: Request<'_>) -> Result<ScanOptions, CommandError> {
     let mut options = ScanOptions { pattern: None, count: 10, type_name: None };
     let mut words = request.skip(2).iter();
     while let Some(word) = words.next() {
@@ -101,8 +160,8 @@ fn scan_options<'a>(request: Request<'a>) -> Result<ScanOptions<'a>, CommandErro
                 count @ 1.. => options.count = count.min(COUNT_MAX) as usize,
                 _ => return Err(CommandError::SYNTAX),
             },
-            b"match" => options.pattern = Some(value),
-            b"type" => options.type_name = Some(value),
+            b"match" => options.pattern = Some(value.to_vec()),
+            b"type" => options.type_name = Some(value.to_vec()),
             _ => return Err(CommandError::SYNTAX),
         }
     }
@@ -126,10 +185,13 @@ pub fn scan<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'
     Box::pin(async move {
         let cursor = cursor(request.arg(1)).ok_or(CommandError::INVALID_CURSOR)?;
         let options = scan_options(request)?;
-        let prefix = options.pattern.map(glob::literal_prefix).unwrap_or_default();
-        let place = session.cursors().place(cursor);
-        let snapshot = session.client().snapshot_async().await?;
-        let mut walk = Walk::new(session, &snapshot, range(session.keyspace(), &prefix, place)).await?;
+        let prefix = options.pattern.as_deref().map(glob::literal_prefix).unwrap_or_default();
+        let from = range(session.keyspace(), &prefix, session.cursors().place(cursor));
+        if session.is_gathering() {
+            return scan_in_step(session, options, from);
+        }
+        let snapshot = session.client().view()?;
+        let mut walk = Walk::new(session, &snapshot, from).await?;
         let mut found = Vec::new();
         let mut next = 0;
         for looked_at in 1..=options.count {
@@ -137,9 +199,7 @@ pub fn scan<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'
             if looked_at == options.count {
                 next = session.cursors().after(key, || session.random());
             }
-            let matched = options.pattern.is_none_or(|pattern| glob::matches(pattern, key));
-            let name = type_name(value.kind).as_bytes();
-            if matched && options.type_name.is_none_or(|wanted| wanted.eq_ignore_ascii_case(name)) {
+            if options.wants(key, value) {
                 found.push(key.to_vec());
             }
         }
@@ -154,9 +214,51 @@ pub fn scan<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'
     })
 }
 
+fn scan_in_step(session: &mut Session, options: ScanOptions, from: ScanRange) -> Outcome {
+    let (shared, protocol, random) = (Arc::clone(session.shared()), session.protocol(), session.random());
+    session.submit_over_all(move |tx| {
+        let (mut found, mut count, mut looked_at, mut next) = (Vec::new(), 0, 0, 0);
+        tx.scan(from.clone(), |key, value| {
+            looked_at += 1;
+            if looked_at == options.count {
+                next = shared.cursors.after(key, || random);
+            }
+            if options.wants(key, value) {
+                Reply::new(&mut found, protocol).bulk(key);
+                count += 1;
+            }
+            looked_at < options.count
+        })?;
+        let mut bytes = Vec::new();
+        let mut reply = Reply::new(&mut bytes, protocol);
+        reply.array(2);
+        reply.bulk(itoa::Buffer::new().format(next).as_bytes());
+        reply.array(count);
+        bytes.extend(found);
+        Ok((Answer::Raw(bytes), Vec::new()))
+    });
+    Ok(())
+}
+
 pub fn randomkey<'a>(session: &'a mut Session, _: Request<'a>) -> LocalFuture<'a, Outcome> {
     Box::pin(async move {
-        let snapshot = session.client().snapshot_async().await?;
+        if session.is_gathering() {
+            let (all, mut random) = (ScanRange::all(session.keyspace()), fastrand::Rng::with_seed(session.random()));
+            session.submit_over_all(move |tx| {
+                let (mut chosen, mut seen) = (None, 0_u64);
+                tx.scan(all.clone(), |key, _| {
+                    // Each of those seen so far is the one with the same chance.
+                    seen += 1;
+                    if random.u64(..seen) == 0 {
+                        chosen = Some(key.to_vec());
+                    }
+                    true
+                })?;
+                Ok((chosen.map_or(Answer::Null, Answer::Bulk), Vec::new()))
+            });
+            return Ok(());
+        }
+        let snapshot = session.client().view()?;
         match random_key(session, &snapshot).await? {
             Some(key) => session.reply().bulk(&key),
             None => session.reply().null(),
@@ -206,6 +308,18 @@ async fn first_key(session: &Session, snapshot: &Snapshot, range: ScanRange) -> 
 
 pub fn dbsize<'a>(session: &'a mut Session, _: Request<'a>) -> LocalFuture<'a, Outcome> {
     Box::pin(async move {
+        if session.is_gathering() {
+            let all = ScanRange::all(session.keyspace());
+            session.submit_over_all(move |tx| {
+                let mut count = 0;
+                tx.scan(all.clone(), |_, _| {
+                    count += 1;
+                    true
+                })?;
+                Ok((Answer::Integer(count), Vec::new()))
+            });
+            return Ok(());
+        }
         let count = count_keys(session, session.keyspace()).await?.keys;
         session.reply().integer(count as i64);
         Ok(())
@@ -223,7 +337,7 @@ pub struct KeyCount {
 
 /// Count the keys of one database.
 pub async fn count_keys(session: &Session, keyspace: Keyspace) -> Result<KeyCount, CommandError> {
-    let snapshot = session.client().snapshot_async().await?;
+    let snapshot = session.client().view()?;
     let mut walk = Walk::new(session, &snapshot, ScanRange::all(keyspace)).await?;
     let now = session.wall_ms();
     let mut count = KeyCount::default();
@@ -251,6 +365,9 @@ pub fn flushdb<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFutur
     Box::pin(async move {
         flush_mode(request)?;
         let keyspace = session.keyspace();
+        if session.is_gathering() {
+            return flush_in_step(session, Some(keyspace));
+        }
         flush(session, keyspace).await?;
         session.reply().ok();
         Ok(())
@@ -260,6 +377,9 @@ pub fn flushdb<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFutur
 pub fn flushall<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'a, Outcome> {
     Box::pin(async move {
         flush_mode(request)?;
+        if session.is_gathering() {
+            return flush_in_step(session, None);
+        }
         for database in 0..DATABASES {
             flush(session, Keyspace(database)).await?;
         }
@@ -270,7 +390,7 @@ pub fn flushall<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFutu
 
 /// Delete the keys that are there now, in batches: a reader may see some of them gone and some not.
 async fn flush(session: &Session, keyspace: Keyspace) -> Outcome {
-    let snapshot = session.client().snapshot_async().await?;
+    let snapshot = session.client().view()?;
     let mut walk = Walk::new(session, &snapshot, ScanRange::all(keyspace)).await?;
     let shards = usize::from(session.shard_count());
     let mut batches: Vec<(WriteBatch, usize)> = (0..shards).map(|_| (WriteBatch::new(), 0)).collect();
@@ -301,6 +421,23 @@ async fn flush(session: &Session, keyspace: Keyspace) -> Outcome {
     if let Some(shared) = session.shared_for_events() {
         shared.expiries.clear(Some(keyspace));
     }
+    Ok(())
+}
+
+/// Delete the keys of a database, or of all, in the step that an EXEC is.
+fn flush_in_step(session: &mut Session, keyspace: Option<Keyspace>) -> Outcome {
+    let databases = keyspace.map_or(0..DATABASES, |Keyspace(database)| database..database + 1);
+    session.submit_over_all(move |tx| {
+        let mut keys = Vec::new();
+        for keyspace in databases.clone().map(Keyspace) {
+            tx.scan(ScanRange::all(keyspace), |key, _| {
+                keys.push((keyspace, key.to_vec()));
+                true
+            })?;
+        }
+        keys.iter().try_for_each(|(keyspace, key)| tx.delete(*keyspace, key))?;
+        Ok((Answer::Ok, vec![Told::Flushed(keyspace)]))
+    });
     Ok(())
 }
 

@@ -66,7 +66,7 @@ pub(super) fn key(id_text: &[u8], secret: &[u8]) -> Result<SessionKey, CommandEr
     Ok(SessionKey { id: id(id_text)?, secret: hex(secret, 32).ok_or(NO_SECRET)? })
 }
 
-fn hex(text: &[u8], digits: usize) -> Option<u128> {
+pub(super) fn hex(text: &[u8], digits: usize) -> Option<u128> {
     let all_digits = text.len() == digits && text.iter().all(u8::is_ascii_hexdigit);
     std::str::from_utf8(text).ok().filter(|_| all_digits).and_then(|text| u128::from_str_radix(text, 16).ok())
 }

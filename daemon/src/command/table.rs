@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use super::spec::Command;
 use super::{
     client, config_command, connection, docs, guard, keys, locks, multi_key, object, pubsub, server, sessions, strings,
-    transaction, watches,
+    transaction, tx, watches,
 };
 use crate::server::Session;
 
@@ -46,6 +46,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         locks::COMMANDS,
         guard::COMMANDS,
         transaction::COMMANDS,
+        tx::COMMANDS,
         pubsub::COMMANDS,
         watches::COMMANDS,
     ];

@@ -83,10 +83,7 @@ pub fn queue(session: &mut Session, entry: &'static Entry, request: Request<'_>)
         return Err(NOT_INSIDE);
     }
     if !is_part_of_step(entry) && (command.flags.has(Flags::WRITE) || command.flags.has(Flags::READONLY)) {
-        return Err(CommandError::text(format!(
-            "ERR '{}' is not possible inside a transaction: it looks at all keys",
-            entry.full_name
-        )));
+        return Err(CommandError::text(format!("ERR '{}' is not possible inside a transaction", entry.full_name)));
     }
     session.enqueue(entry, request)?;
     session.reply().simple("QUEUED");
@@ -112,9 +109,13 @@ pub fn spoil(session: &mut Session) {
     }
 }
 
+/// Commands that name no keys and have their place in the step.
+const WITHOUT_KEYS: &[&str] =
+    &["guard", "select", "unwatch", "keys", "scan", "dbsize", "randomkey", "flushdb", "flushall"];
+
 /// Whether a command does something to keys, or chooses the database for those that do.
 fn is_part_of_step(entry: &Entry) -> bool {
-    !entry.command.keys.is_empty() || matches!(entry.command.name, "guard" | "select" | "unwatch")
+    !entry.command.keys.is_empty() || WITHOUT_KEYS.contains(&entry.command.name)
 }
 
 fn exec<'a>(session: &'a mut Session, _: Request<'a>) -> LocalFuture<'a, Outcome> {

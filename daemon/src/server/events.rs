@@ -74,6 +74,7 @@ pub enum Event {
     Persist,
     RenameFrom,
     RenameTo,
+    CopyTo,
     Expired,
 }
 
@@ -90,6 +91,7 @@ impl Event {
             Event::Persist => "persist",
             Event::RenameFrom => "rename_from",
             Event::RenameTo => "rename_to",
+            Event::CopyTo => "copy_to",
             Event::Expired => "expired",
         }
     }
@@ -97,7 +99,7 @@ impl Event {
     fn class(self) -> char {
         match self {
             Event::Set | Event::SetRange | Event::Append | Event::IncrBy | Event::IncrByFloat => '$',
-            Event::Del | Event::Expire | Event::Persist | Event::RenameFrom | Event::RenameTo => 'g',
+            Event::Del | Event::Expire | Event::Persist | Event::RenameFrom | Event::RenameTo | Event::CopyTo => 'g',
             Event::Expired => 'x',
         }
     }

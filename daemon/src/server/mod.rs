@@ -24,6 +24,7 @@ mod sockets;
 mod start;
 mod stats;
 mod steps;
+mod transactions;
 mod watches;
 
 pub use control::{Control, Event};
@@ -35,4 +36,5 @@ pub use saves::SaveStart;
 pub use session::{ReplyMode, Session};
 pub use start::serve;
 pub use steps::{Batch, Part, Told};
+pub use transactions::{Interactive, OpenTransactions, Standing, Transactions};
 pub use watches::number as watch_number;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use corering_engine::{Keyspace, ShardId};
 use parking_lot::Mutex;
@@ -56,6 +56,9 @@ pub struct ClientInfo {
     channels: AtomicUsize,
     patterns: AtomicUsize,
     watches: AtomicUsize,
+    /// Commands that wait for EXEC, and their bytes; below zero: there was no MULTI.
+    queued: AtomicI64,
+    queued_bytes: AtomicUsize,
     /// What it is told without having asked.
     pub mailbox: Mailbox,
 }
@@ -119,6 +122,12 @@ impl ClientInfo {
         self.watches.store(count, Ordering::Relaxed);
     }
 
+    pub fn set_queued(&self, queued: Option<(usize, usize)>) {
+        let (count, bytes) = queued.map_or((-1, 0), |(count, bytes)| (count as i64, bytes));
+        self.queued.store(count, Ordering::Relaxed);
+        self.queued_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// Whether it is sent messages that it did not ask for one by one.
     pub fn listens(&self) -> bool {
         self.subscriptions() > 0 || self.watches.load(Ordering::Relaxed) > 0
@@ -166,6 +175,10 @@ impl ClientInfo {
         if self.listens() {
             flags.push('P');
         }
+        let queued = self.queued.load(Ordering::Relaxed);
+        if queued >= 0 {
+            flags.push('x');
+        }
         for (flag, letter) in [
             (ClientFlags::UNIX_SOCKET, 'U'),
             (ClientFlags::CLOSING, 'c'),
@@ -186,8 +199,8 @@ impl ClientInfo {
         let mut line = String::new();
         let _ = write!(
             line,
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub=0 multi=-1 \
-             qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={} oll=0 omem=0 tot-mem={} events=r cmd={command} \
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub=0 multi={queued} \
+             qbuf={} qbuf-free={} argv-mem=0 multi-mem={} rbs=0 rbp=0 obl={} oll=0 omem=0 tot-mem={} events=r cmd={command} \
              user=default redir=-1 resp={} lib-name={} lib-ver={}",
             self.id,
             self.addr,
@@ -200,6 +213,7 @@ impl ClientInfo {
             self.patterns.load(Ordering::Relaxed),
             self.input_bytes(),
             self.input_free.load(Ordering::Relaxed),
+            self.queued_bytes.load(Ordering::Relaxed),
             self.output_bytes(),
             self.memory.load(Ordering::Relaxed),
             self.protocol.load(Ordering::Relaxed),
@@ -270,6 +284,8 @@ impl Registry {
             channels: AtomicUsize::new(0),
             patterns: AtomicUsize::new(0),
             watches: AtomicUsize::new(0),
+            queued: AtomicI64::new(-1),
+            queued_bytes: AtomicUsize::new(0),
             mailbox: Mailbox::default(),
         });
         if let Some(clients) = self.shards.get(shard.index()) {

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::Guard;
 use corering_engine::{
-    Client, CommitTs, Expiry, Guard as LockGuard, Keyspace, Pending, SessionId, SessionKey, ShardId, ValueRef,
-    WatchKeys, WatchOptions, WriteOptions,
+    Client, CommitTs, Expiry, Guard as LockGuard, Keyspace, Pending, SessionId, SessionKey, ShardId, TransactionId,
+    TransactionOptions, ValueRef, WatchKeys, WatchOptions, WriteOptions,
 };
 use futures_lite::future;
 
@@ -26,6 +26,7 @@ use super::shard::{Connection, Phase, ShardServer};
 use super::shared::{Identity, KeyCounts, Shared};
 use super::stats::{ShardStats, Stats};
 use super::steps::{Gathered, Queue, Told, Watched};
+use super::transactions::{OpenTransactions, Transactions};
 use super::watches::Watches;
 use super::{ClientFlags, Event};
 use crate::command::{Answer, Cell, CommandError, Cursors, Outcome, is_fenced};
@@ -166,6 +167,10 @@ impl Session {
         &self.server.shared.stats
     }
 
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.server.shared
+    }
+
     pub fn cursors(&self) -> &Cursors {
         &self.server.shared.cursors
     }
@@ -257,13 +262,30 @@ impl Session {
         self.authenticated = self.settings.requirepass.is_empty();
         self.limits = self.settings.request_limits(self.authenticated);
         self.reply_mode = ReplyMode::On;
-        self.queue = None;
-        self.unwatch();
+        self.end_queue();
+        self.transactions().clear();
         self.let_go_of_sessions();
         self.stop_listening();
         self.info().set_name(b"");
         self.info().set(ClientFlags::NO_EVICT, false);
         self.info().set(ClientFlags::NO_TOUCH, false);
+    }
+
+    /// Interactive transactions of this connection.
+    pub fn transactions(&self) -> &Transactions {
+        &self.connection.transactions
+    }
+
+    pub fn open_transactions(&self) -> &OpenTransactions {
+        &self.server.shared.transactions
+    }
+
+    pub fn begin_transaction(
+        &self,
+        options: TransactionOptions,
+        isolation: &'static str,
+    ) -> Result<TransactionId, CommandError> {
+        self.transactions().begin(self.client(), &self.server.shared, options, isolation)
     }
 
     pub fn lock_session(&self) -> Option<SessionKey> {
@@ -754,6 +776,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.transactions().clear();
         self.let_go_of_sessions();
         self.stop_listening();
         self.server.room.give_back(self.output.waiting());

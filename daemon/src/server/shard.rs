@@ -21,6 +21,7 @@ use super::events::Event as KeyEvent;
 use super::registry::{ClientFlags, ClientInfo};
 use super::room::Room;
 use super::shared::Shared;
+use super::transactions::Transactions;
 use crate::config::OutputLimit;
 
 /// How often the keeper looks, unless it is called.
@@ -49,6 +50,7 @@ pub enum Phase {
 pub struct Connection {
     pub info: Arc<ClientInfo>,
     pub stream: Stream,
+    pub transactions: Transactions,
     phase: Cell<Phase>,
     since_ms: Cell<u64>,
     /// Since when more messages wait for it than the soft limit; zero if they do not.
@@ -159,6 +161,7 @@ impl ShardServer {
         let connection = Rc::new(Connection {
             info,
             stream,
+            transactions: Transactions::default(),
             phase: Cell::new(Phase::Working),
             since_ms: Cell::new(0),
             overfull_ms: Cell::new(0),
@@ -262,7 +265,7 @@ impl ShardServer {
         self.bound.borrow_mut().retain(|_, key| self.client.keep_alive(*key).is_ok());
     }
 
-    /// End connections that were killed, are silent for too long, or do not take their replies.
+    /// End transactions whose time is over, and connections that were killed, are silent for too long, or do not take their replies.
     fn sweep(&self, now_ms: u64) {
         let settings = self.shared.settings.load();
         let silent_ms = u64::from(settings.timeout) * 1000;
@@ -270,6 +273,7 @@ impl ShardServer {
         let listener_limit = settings.listener_output_limit;
         let stuck_ms = limit.soft_seconds * 1000;
         for connection in self.connections.borrow().values() {
+            connection.transactions.expire();
             let idle_ms = now_ms.saturating_sub(connection.since_ms.get());
             let client = &connection.info;
             let why = match connection.phase.get() {

@@ -15,6 +15,7 @@ use super::pubsub::PubSub;
 use super::registry::Registry;
 use super::saves::Saves;
 use super::stats::Stats;
+use super::transactions::OpenTransactions;
 use crate::command::{Cursors, KeyCount};
 use crate::config::Settings;
 use crate::logging::LevelHandle;
@@ -54,6 +55,7 @@ pub struct Shared {
     pub registry: Registry,
     pub lockers: Arc<Lockers>,
     pub pubsub: PubSub,
+    pub transactions: OpenTransactions,
     pub expiries: Expiries,
     /// Connections that wait for a lock.
     pub blocked: AtomicUsize,
@@ -89,6 +91,7 @@ impl Shared {
             registry: Registry::new(shard_count),
             lockers: Arc::default(),
             pubsub: PubSub::default(),
+            transactions: OpenTransactions::default(),
             expiries: Expiries::default(),
             blocked: AtomicUsize::new(0),
             stats: Stats::new(shard_count),

@@ -17,7 +17,13 @@ use crate::resp::{KeptRequest, Request};
 #[derive(Debug)]
 pub enum Told {
     Changed(Keyspace, Box<[u8]>, KeyEvents),
-    Renamed { keyspace: Keyspace, from: Box<[u8]>, to: Box<[u8]> },
+    Renamed {
+        keyspace: Keyspace,
+        from: Box<[u8]>,
+        to: Box<[u8]>,
+    },
+    /// All keys of a database are gone, or of all.
+    Flushed(Option<Keyspace>),
 }
 
 impl Told {
@@ -26,10 +32,11 @@ impl Told {
         Told::Changed(keyspace, key.into(), KeyEvents { events: vec![event], expiry: Expiry::NEVER })
     }
 
-    fn tell(&self, shared: &Shared) {
+    pub(super) fn tell(&self, shared: &Shared) {
         match self {
             Told::Changed(keyspace, key, events) => shared.tell_events(*keyspace, key, events),
             Told::Renamed { keyspace, from, to } => shared.tell_renamed(*keyspace, from, to),
+            Told::Flushed(keyspace) => shared.expiries.clear(*keyspace),
         }
     }
 }
@@ -41,6 +48,8 @@ type Step = Box<dyn FnMut(&mut Tx<'_>) -> Result<Done, Error> + Send>;
 #[derive(Default)]
 pub struct Gathered {
     keys: Vec<Vec<u8>>,
+    /// It looks at keys that it does not name.
+    all_keys: bool,
     guards: Vec<Guard>,
     step: Option<Step>,
     /// What it answered without a step.
@@ -91,6 +100,7 @@ pub enum Part {
 #[derive(Default)]
 pub struct Batch {
     keys: Vec<Vec<u8>>,
+    all_keys: bool,
     guards: Vec<Guard>,
     steps: Vec<Step>,
     parts: Vec<Option<Part>>,
@@ -100,9 +110,13 @@ impl Batch {
     pub fn add(&mut self, mut gathered: Gathered, outcome: Outcome) {
         self.parts.push(match (outcome, gathered.step) {
             (Err(error), _) => Some(Part::Failed(error)),
-            (Ok(()), None) => Some(Part::Reply(gathered.reply)),
+            (Ok(()), None) => {
+                self.guards.append(&mut gathered.guards);
+                Some(Part::Reply(gathered.reply))
+            }
             (Ok(()), Some(step)) => {
                 self.keys.append(&mut gathered.keys);
+                self.all_keys |= gathered.all_keys;
                 self.guards.append(&mut gathered.guards);
                 self.steps.push(step);
                 None
@@ -144,6 +158,21 @@ impl Session {
         self.wait_for_all(&shards, Waiting::Answer(answer), bytes);
     }
 
+    /// A program of an EXEC that looks at all keys.
+    pub fn submit_over_all(&mut self, f: impl FnMut(&mut Tx<'_>) -> Result<Done, Error> + Send + 'static) {
+        if let Some(gathered) = &mut self.gathered {
+            gathered.all_keys = true;
+            gathered.step = Some(Box::new(f));
+        }
+    }
+
+    /// What the EXEC depends on, whatever its commands do.
+    pub fn gather_guards(&mut self, guards: Vec<Guard>) {
+        if let Some(gathered) = &mut self.gathered {
+            gathered.guards.extend(guards);
+        }
+    }
+
     fn step<T: Send + 'static>(
         &self,
         keys: &[&[u8]],
@@ -182,6 +211,7 @@ impl Session {
 
     pub fn begin_queue(&mut self) {
         self.queue = Some(Queue::default());
+        self.info().set_queued(Some((0, 0)));
     }
 
     /// Keep a command for EXEC.
@@ -196,6 +226,8 @@ impl Session {
                 )));
             }
             queue.requests.push((entry, kept));
+            let queued = (queue.requests.len(), queue.bytes);
+            self.info().set_queued(Some(queued));
         }
         Ok(())
     }
@@ -203,6 +235,7 @@ impl Session {
     /// The transaction's commands; it is over, and nothing is watched any more.
     pub fn end_queue(&mut self) -> Option<(Queue, Vec<Watched>)> {
         let queue = self.queue.take()?;
+        self.info().set_queued(None);
         Some((queue, std::mem::take(&mut self.watched)))
     }
 
@@ -230,11 +263,19 @@ impl Session {
 
     /// Run all steps of a batch in one. `None`: a watched key has changed, and nothing was done.
     pub async fn run_batch(&self, batch: Batch, watched: Vec<Watched>) -> Result<Option<Vec<Part>>, CommandError> {
-        let Batch { mut keys, guards, mut steps, parts } = batch;
+        let Batch { mut keys, all_keys, guards, mut steps, parts } = batch;
         keys.extend(watched.iter().map(|watched| watched.key.clone()));
         let mut answers = Vec::new();
-        if !keys.is_empty() {
+        if keys.is_empty() && !all_keys {
+            // Guards alone are looked at where the first one's lock lies, and wherever the others' do.
+            keys.extend(guards.first().map(|guard| guard.name.clone()));
+        }
+        if !keys.is_empty() || all_keys {
             let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+            let keys = if all_keys { Keys::All } else { Keys::Of(&keys) };
+            if all_keys {
+                self.client().in_order().await?;
+            }
             let program = move |tx: &mut Tx<'_>| {
                 for watched in &watched {
                     if watched.has_changed(tx)? {
@@ -252,7 +293,7 @@ impl Session {
                 Ok(Some(all))
             };
             let options = self.write_options(Expiry::NEVER);
-            let Some(done) = self.client().run_over(Keys::Of(&keys), guards, options, program).await? else {
+            let Some(done) = self.client().run_over(keys, guards, options, program).await? else {
                 return Ok(None);
             };
             let shared = self.shared_for_events();

@@ -72,7 +72,7 @@ impl From<ScanRange> for Range {
 
 /// Entries of a range in key order. It keeps its view by itself.
 pub struct Scan {
-    merged: MergedScan,
+    merged: MergedScan<'static>,
     /// Versions that the scan may still come to are kept as long as it lives.
     _view: Arc<Registered>,
 }
@@ -100,7 +100,7 @@ impl Iterator for Scan {
 }
 
 impl Client {
-    /// A view of everything acknowledged so far. Waits, at most for one flush of each shard, until what is under way and
+    /// A view of every commit up to its version and none beyond, among them all that was acknowledged before. Waits, at most for one flush of each shard, until what is under way and
     /// older than the view is visible. Not for a shard's own thread: see [`Client::snapshot_async`].
     pub fn snapshot(&self) -> Result<Snapshot> {
         let (snapshot, waits) = self.begin_snapshot()?;
@@ -120,6 +120,14 @@ impl Client {
             }
             Ok(snapshot)
         })
+    }
+
+    /// A view of what is visible now, as transactions have it: all that anybody was told of, and all that single reads have seen. It waits for
+    /// nobody. Beside single reads this is the one to take: a [`Client::snapshot`] goes by the numbers of commits, and may hold one that a read
+    /// did not see yet without another, higher one that was answered before that read.
+    pub fn view(&self) -> Result<Snapshot> {
+        self.check_open()?;
+        Ok(self.visible_view())
     }
 
     /// A view of what is visible now, on all shards at one moment: everything that anybody was told of. It waits for nobody.
@@ -185,7 +193,7 @@ impl Client {
         })
     }
 
-    fn merged(&self, range: ScanRange, view: &Registered) -> Result<MergedScan> {
+    fn merged(&self, range: ScanRange, view: &Registered) -> Result<MergedScan<'static>> {
         let parts = self.shared.shards.iter().map(|handle| {
             let (state, at) = handle.view.at(view.at(handle.view.id));
             let owns = self.owner_filter(&state, handle.view.id);
@@ -195,11 +203,11 @@ impl Client {
     }
 
     /// Tables written before the last change of the shard count may hold keys that moved away since.
-    fn owner_filter(&self, state: &ReadState, shard: ShardId) -> Option<Owns> {
+    fn owner_filter(&self, state: &ReadState, shard: ShardId) -> Option<Owns<'static>> {
         let version = self.shared.ring_version;
         let pure = state.tables.runs().iter().flat_map(|run| run.tables()).all(|t| t.meta().ring_version == version);
         let ring = Arc::clone(&self.shared.ring);
-        (!pure).then(|| -> Owns { Box::new(move |key| ring.owner_of_key(key) == shard) })
+        (!pure).then(|| -> Owns<'static> { Box::new(move |key| ring.owner_of_key(key) == shard) })
     }
 
     pub(super) fn keep_order(&self) -> Result<()> {
@@ -207,6 +215,17 @@ impl Client {
             wait.wait()?;
         }
         Ok(())
+    }
+
+    /// Have memory kept in key order from now on, as steps need it that scan ([`Tx::scan`](crate::Tx::scan)).
+    pub fn in_order(&self) -> LocalFuture<'static, Result<()>> {
+        let waits = self.order_waits();
+        Box::pin(async move {
+            for wait in waits {
+                wait.await?;
+            }
+            Ok(())
+        })
     }
 
     /// Shards whose memtable is not kept in key order yet are asked to.

@@ -17,7 +17,7 @@ use crate::lock::Guard;
 use crate::options::{BATCH_BYTES_MAX, Durability};
 use crate::pending::{Helper, Pending, pending};
 use crate::shard::Request;
-use crate::shard::tx::{TxWrite, check_sizes};
+use crate::shard::tx::{TxWrite, check_sizes, own_in};
 use crate::table::range_cursor::Range;
 use crate::txn::{TxError, TxLife, TxNumber};
 use crate::value::{Condition, Entry, Value};
@@ -567,32 +567,4 @@ impl Drop for Transaction {
     fn drop(&mut self) {
         let _ = self.rollback();
     }
-}
-
-/// A transaction's own writes of a range, in its direction.
-fn own_in(writes: &BTreeMap<Key, TxWrite>, range: &Range) -> Vec<(Vec<u8>, Option<Value>)> {
-    let first: Key = match &range.lower {
-        Bound::Included(key) | Bound::Excluded(key) => (range.keyspace, key.clone()),
-        Bound::Unbounded => (range.keyspace, Vec::new()),
-    };
-    let inside = |key: &[u8]| {
-        (match &range.lower {
-            Bound::Excluded(lower) => key > &lower[..],
-            Bound::Included(_) | Bound::Unbounded => true,
-        }) && match &range.upper {
-            Bound::Included(upper) => key <= &upper[..],
-            Bound::Excluded(upper) => key < &upper[..],
-            Bound::Unbounded => true,
-        }
-    };
-    let mut own: Vec<(Vec<u8>, Option<Value>)> = writes
-        .range(first..)
-        .take_while(|((keyspace, _), _)| *keyspace == range.keyspace)
-        .filter(|((_, key), _)| inside(key))
-        .map(|((_, key), write)| (key.clone(), write.to_value()))
-        .collect();
-    if range.direction == crate::table::merge::Direction::Reverse {
-        own.reverse();
-    }
-    own
 }

@@ -624,6 +624,9 @@ impl ShardCore {
     /// Another shard of a commit stopped before its part was durable: nobody knows what became of it, so that nothing behind it can
     /// be shown. The next opening decides.
     pub(super) fn gate_failed(&mut self, failed: &Arc<Gate>) {
+        if failed.give_up_reads() {
+            return self.release();
+        }
         let stands = |waiter: &Waiter| matches!(&waiter.answer, Answer::Gate { gate, .. } if Arc::ptr_eq(gate, failed));
         if self.waiters.iter().any(stands) {
             self.poison(Stage::Sync, "another shard of the same commit stopped".to_owned());

@@ -41,6 +41,18 @@ impl Gate {
         }
     }
 
+    /// For a step that wrote nothing, but read what is not visible yet: it holds back what comes behind it, and shows nothing itself.
+    pub fn of_reads(shards: Vec<Arc<ShardHandle>>, reply: Reply) -> Gate {
+        Gate::new(CommitTs::ZERO, shards, 0, reply)
+    }
+
+    /// A shard will never come. Nobody is told what was read, so that nothing rests on it, and what stands behind may go on.
+    pub fn give_up_reads(&self) -> bool {
+        let gives_up = self.commit == CommitTs::ZERO;
+        self.open.fetch_or(gives_up, Ordering::SeqCst);
+        gives_up
+    }
+
     pub fn commit(&self) -> CommitTs {
         self.commit
     }

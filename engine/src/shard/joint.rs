@@ -193,6 +193,15 @@ impl JointStep<'_, '_> {
     /// Nothing was written: the answer comes once all that may have been read is visible.
     fn answer_in_line(&mut self, ran: Result<()>) {
         let program = std::mem::replace(&mut self.joint.program, Box::new(Spent));
+        let unseen = self.joint.reads == Reads::Latest && self.cores.iter().any(|core| core.has_unseen());
+        if unseen && self.cores.len() > 1 {
+            // What comes later on a shard where all is visible must not be seen before what was read here on another.
+            let reply: Reply = Box::new(move |done| program.done(done.and(ran.map(|()| CommitTs::ZERO))));
+            let shards = self.shards.iter().map(|shard| Arc::clone(shard)).collect();
+            let gate = Arc::new(Gate::of_reads(shards, reply));
+            self.cores.iter_mut().for_each(|core| core.wait_at(Need::Nothing, None, Arc::clone(&gate)));
+            return self.cores.iter_mut().for_each(|core| core.pass_gates());
+        }
         let left = Arc::new((AtomicUsize::new(self.cores.len()), Mutex::new((Some(program), ran))));
         for core in self.cores.iter_mut() {
             let left = Arc::clone(&left);

@@ -298,6 +298,19 @@ impl Keeper {
         self.checkpoint_as(executor, memtables, end, retention, self.home.ring_version).await.map(drop)
     }
 
+    /// Nothing that the log still holds before `end` happened. It must not look as if it had, once [`Keeper::take_in`] has noted the last
+    /// commit of all shards, below which everything did.
+    pub fn pass_over_log(&self, end: Lsn) -> Result<()> {
+        if self.replay_from() >= end {
+            return Ok(());
+        }
+        self.change(|manifest, tables| {
+            manifest.replay_from = end;
+            tables.clone()
+        })
+        .map(drop)
+    }
+
     /// Rewrite all tables as one run if some hold keys that moved away in an earlier change.
     pub async fn purify(&self, executor: &Rc<dyn Executor>, ring: &Ring, now_ms: u64) -> Result<()> {
         let tables = self.tables();

@@ -20,7 +20,9 @@ impl Offline {
             memtables.push(last.seal());
         }
         memtables.reverse();
-        if !memtables.is_empty() {
+        if memtables.is_empty() {
+            self.keeper.pass_over_log(self.recovered.end)?;
+        } else {
             self.keeper.settle_memory(&self.executor, &memtables, self.recovered.end, now_ms).await?;
         }
         self.keeper.purify(&self.executor, &self.ring, now_ms).await?;

@@ -1,6 +1,7 @@
 //! One step of a shard: reads of its latest state, and writes that take effect together when the step ends.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::ephemeral::Ephemerals;
 use crate::error::{Error, Result};
@@ -13,6 +14,8 @@ use crate::options::{BATCH_BYTES_MAX, KEY_LEN_MAX, VALUE_LEN_MAX};
 use crate::ring::Ring;
 use crate::runtime::Clock;
 use crate::table::Lookup;
+use crate::table::merge::Direction;
+use crate::table::merged_scan::{MergedScan, Owns, ScanPart};
 use crate::table::range_cursor::Range;
 use crate::table::read_state::ReadState;
 use crate::txn::TxNumber;
@@ -113,6 +116,54 @@ impl<'a> Tx<'a> {
             Lookup::Found(value) if !value.expiry.is_past(self.now_ms) => Some(value),
             Lookup::Found(_) | Lookup::Deleted { .. } | Lookup::Missing => None,
         })
+    }
+
+    /// The keys of `range` on the shards that the step holds, in key order and as they are now, own writes included, as long as `f` wants
+    /// more of them. Memory must be in order ([`Client::in_order`](crate::Client::in_order)). It takes as long as there are keys, and all
+    /// these shards are held up so long.
+    pub fn scan(&self, range: impl Into<Range>, mut f: impl FnMut(&[u8], ValueRef<'_>) -> bool) -> Result<()> {
+        let range = range.into();
+        let ring = self.world.ring;
+        let parts = self.parts.iter().map(|part| {
+            let shard = part.shard;
+            // What moved away may still lie in tables.
+            let owns: Owns<'_> = Box::new(move |key| ring.owner_of_key(key) == shard);
+            ScanPart { state: part.state, at: CommitTs::MAX, owns: Some(owns) }
+        });
+        let mut stored = MergedScan::new(parts.collect(), &range, self.now_ms)?;
+        let mut own = own_in(&self.writes, &range).into_iter().peekable();
+        let comes_first = |a: &[u8], b: &[u8]| match range.direction {
+            Direction::Forward => a <= b,
+            Direction::Reverse => a >= b,
+        };
+        while let Some((key, value)) = stored.next()? {
+            let mut replaced = false;
+            while let Some((own_key, own_value)) = own.next_if(|(own_key, _)| comes_first(own_key, key)) {
+                replaced |= own_key == key;
+                if !self.gives(&own_key, own_value.as_ref(), &mut f) {
+                    return Ok(());
+                }
+            }
+            if !replaced && !f(key, value) {
+                return Ok(());
+            }
+        }
+        for (key, value) in own {
+            if !self.gives(&key, value.as_ref(), &mut f) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `f` wants more, having been given what this step wrote, if that is a value.
+    fn gives(&self, key: &[u8], value: Option<&Value>, f: &mut impl FnMut(&[u8], ValueRef<'_>) -> bool) -> bool {
+        match value.filter(|value| !value.expiry.is_past(self.now_ms)) {
+            Some(Value { bytes, kind, expiry, version }) => {
+                f(key, ValueRef { bytes, kind: *kind, expiry: *expiry, version: *version })
+            }
+            None => true,
+        }
     }
 
     pub fn put(&mut self, keyspace: Keyspace, key: &[u8], value: &[u8], kind: Kind, expiry: Expiry) -> Result<()> {
@@ -228,4 +279,32 @@ pub(super) fn ops(writes: &BTreeMap<(Keyspace, Vec<u8>), TxWrite>) -> impl Itera
             TxWrite::Delete => Op::Delete,
         },
     })
+}
+
+/// Own writes of a range, in its direction.
+pub(crate) fn own_in(writes: &BTreeMap<(Keyspace, Vec<u8>), TxWrite>, range: &Range) -> Vec<(Vec<u8>, Option<Value>)> {
+    let first = match &range.lower {
+        Bound::Included(key) | Bound::Excluded(key) => (range.keyspace, key.clone()),
+        Bound::Unbounded => (range.keyspace, Vec::new()),
+    };
+    let inside = |key: &[u8]| {
+        (match &range.lower {
+            Bound::Excluded(lower) => key > &lower[..],
+            Bound::Included(_) | Bound::Unbounded => true,
+        }) && match &range.upper {
+            Bound::Included(upper) => key <= &upper[..],
+            Bound::Excluded(upper) => key < &upper[..],
+            Bound::Unbounded => true,
+        }
+    };
+    let mut own: Vec<(Vec<u8>, Option<Value>)> = writes
+        .range(first..)
+        .take_while(|((keyspace, _), _)| *keyspace == range.keyspace)
+        .filter(|((_, key), _)| inside(key))
+        .map(|((_, key), write)| (key.clone(), write.to_value()))
+        .collect();
+    if range.direction == Direction::Reverse {
+        own.reverse();
+    }
+    own
 }

@@ -3,7 +3,7 @@
 //! Guards: every key that has a value at that moment and belongs to the shard it was found in comes exactly once;
 //! expired values are passed over.
 
-use std::sync::Arc;
+use std::ops::Deref;
 
 use super::merge::{Direction, Keyed, Picker};
 use super::range_cursor::{Range, RangeCursor};
@@ -13,29 +13,33 @@ use crate::ids::CommitTs;
 use crate::value::ValueRef;
 
 /// Says which keys of a shard are that shard's own.
-pub type Owns = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
+pub type Owns<'a> = Box<dyn Fn(&[u8]) -> bool + Send + Sync + 'a>;
 
 /// One shard's share of a scan. `owns` is for a shard that may still hold keys which have moved away.
-pub struct ScanPart {
-    pub state: Arc<ReadState>,
+pub struct ScanPart<'a, S> {
+    pub state: S,
     /// The moment, which is an earlier one for a shard that stopped.
     pub at: CommitTs,
-    pub owns: Option<Owns>,
+    pub owns: Option<Owns<'a>>,
 }
 
 /// See the module. `Send`, and owns what it reads.
-pub struct MergedScan {
+pub struct MergedScan<'a> {
     cursors: Vec<RangeCursor>,
-    owns: Vec<Option<Owns>>,
+    owns: Vec<Option<Owns<'a>>>,
     picker: Picker,
     now_ms: u64,
     started: bool,
 }
 
-impl MergedScan {
-    pub fn new(parts: Vec<ScanPart>, range: &Range, now_ms: u64) -> Result<MergedScan> {
-        let mut cursors = Vec::with_capacity(parts.len());
-        let mut owns = Vec::with_capacity(parts.len());
+impl<'a> MergedScan<'a> {
+    /// What is read is kept by the cursors; the parts go.
+    pub fn new<S: Deref<Target = ReadState>>(
+        parts: Vec<ScanPart<'a, S>>,
+        range: &Range,
+        now_ms: u64,
+    ) -> Result<MergedScan<'a>> {
+        let (mut cursors, mut owns) = (Vec::new(), Vec::new());
         for part in parts {
             cursors.push(RangeCursor::new(&part.state, range.clone(), part.at)?);
             owns.push(part.owns);

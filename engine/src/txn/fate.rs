@@ -3,7 +3,7 @@
 //! Guards: a commit is kept on all its shards or on none; what is kept of each shard is a prefix of its order; whatever was
 //! visible to anybody before the crash is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{CommitTs, ShardId};
 
@@ -53,6 +53,28 @@ pub struct Verdict {
 pub struct Contradiction {
     pub shard: ShardId,
     pub commit: CommitTs,
+}
+
+/// Commits over several shards that an opening had to decide about.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Decided {
+    /// All their parts were there, or carried by one that was.
+    pub stood: u64,
+    /// They lacked a part, or stood behind one that did: they never happened.
+    pub fell: u64,
+}
+
+impl Decided {
+    pub fn of(shards: &[Unsettled], verdicts: &[Verdict]) -> Decided {
+        let (mut stood, mut fell) = (BTreeSet::new(), BTreeSet::new());
+        for (shard, verdict) in shards.iter().zip(verdicts) {
+            for part in &shard.parts {
+                let falls = verdict.void_from.is_some_and(|first| part.commit >= first);
+                if falls { &mut fell } else { &mut stood }.insert(part.commit);
+            }
+        }
+        Decided { stood: stood.len() as u64, fell: fell.len() as u64 }
+    }
 }
 
 /// What becomes of the ends of all logs.
@@ -218,6 +240,8 @@ mod tests {
             shard(2, 0, &[(4, &[0, 2]), (7, &[0, 2]), (9, &[1, 2])]),
         ];
         assert_eq!(decided(&shards), [Some(5), Some(9), Some(7)]);
+        let counted = Decided::of(&shards, &decide(&shards).unwrap());
+        assert_eq!(counted, Decided { stood: 1, fell: 3 });
     }
 
     #[test]

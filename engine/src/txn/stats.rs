@@ -7,15 +7,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::error::TxError;
+use super::fate::Decided;
 use super::key_locks::{TxLife, TxNumber};
 use crate::error::Error;
+use crate::runtime::Clock;
 
 /// All transactions of one engine.
-#[derive(Default)]
 pub struct Transactions {
+    clock: Arc<dyn Clock>,
     open: Mutex<BTreeMap<TxNumber, (Arc<TxLife>, u64)>>,
     next: AtomicU64,
     begun: AtomicU64,
+    again: AtomicU64,
     committed: AtomicU64,
     rolled_back: AtomicU64,
     changed: AtomicU64,
@@ -24,12 +27,19 @@ pub struct Transactions {
     too_old: AtomicU64,
     failed: AtomicU64,
     waits: AtomicU64,
+    /// Milliseconds for which those were open that ended: of all together, and the longest.
+    ages_ms: AtomicU64,
+    age_ms_max: AtomicU64,
+    /// What the opening decided about.
+    decided: Decided,
 }
 
 /// Counts since the opening, and what is open now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TxStats {
     pub begun: u64,
+    /// Of these, those that ran again what was aborted before.
+    pub retried: u64,
     pub committed: u64,
     pub rolled_back: u64,
     /// Aborted because what they read was changed.
@@ -47,9 +57,35 @@ pub struct TxStats {
     pub open: u64,
     /// Milliseconds that the oldest open one is old.
     pub oldest_ms: u64,
+    /// Milliseconds for which those were open that ended: of all together, and the longest.
+    pub ages_ms: u64,
+    pub age_ms_max: u64,
+    /// What the opening found of commits over several shards that nobody knew to be settled.
+    pub decided: Decided,
 }
 
 impl Transactions {
+    pub fn new(clock: Arc<dyn Clock>, decided: Decided) -> Transactions {
+        Transactions {
+            clock,
+            open: Mutex::default(),
+            next: AtomicU64::default(),
+            begun: AtomicU64::default(),
+            again: AtomicU64::default(),
+            committed: AtomicU64::default(),
+            rolled_back: AtomicU64::default(),
+            changed: AtomicU64::default(),
+            kept: AtomicU64::default(),
+            wounded: AtomicU64::default(),
+            too_old: AtomicU64::default(),
+            failed: AtomicU64::default(),
+            waits: AtomicU64::default(),
+            ages_ms: AtomicU64::default(),
+            age_ms_max: AtomicU64::default(),
+            decided,
+        }
+    }
+
     /// A transaction begins; `again` has the age of one that has to be run again.
     pub fn begin(&self, again: Option<TxNumber>, now_ms: u64, deadline_ms: u64) -> Result<Arc<TxLife>, Error> {
         let mut open = self.open.lock();
@@ -66,6 +102,7 @@ impl Transactions {
         };
         let life = TxLife::new(number, deadline_ms);
         self.begun.fetch_add(1, Ordering::Relaxed);
+        self.again.fetch_add(u64::from(again.is_some()), Ordering::Relaxed);
         open.insert(number, (Arc::clone(&life), now_ms));
         Ok(life)
     }
@@ -90,7 +127,12 @@ impl Transactions {
     }
 
     fn close(&self, number: TxNumber) {
-        self.open.lock().remove(&number);
+        let open = self.open.lock().remove(&number);
+        if let Some((_, begun_ms)) = open {
+            let age_ms = self.clock.monotonic_ms().saturating_sub(begun_ms);
+            self.ages_ms.fetch_add(age_ms, Ordering::Relaxed);
+            self.age_ms_max.fetch_max(age_ms, Ordering::Relaxed);
+        }
     }
 
     pub fn waits(&self) {
@@ -106,6 +148,7 @@ impl Transactions {
         };
         TxStats {
             begun: load(&self.begun),
+            retried: load(&self.again),
             committed: load(&self.committed),
             rolled_back: load(&self.rolled_back),
             aborted_changed: load(&self.changed),
@@ -116,6 +159,9 @@ impl Transactions {
             waits: load(&self.waits),
             open,
             oldest_ms,
+            ages_ms: load(&self.ages_ms),
+            age_ms_max: load(&self.age_ms_max),
+            decided: self.decided,
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod cycles;
 mod graph;
 pub mod history;
 pub mod infer;
+pub mod load;
 pub mod second_opinion;
 
 pub use cycles::{Anomaly, Kind};

@@ -8,7 +8,7 @@ mod corering;
 mod fjall;
 mod lmdb;
 mod redb;
-mod rocksdb;
+pub mod rocksdb;
 
 use std::path::Path;
 

@@ -12,7 +12,7 @@ use super::{Level, Opening, Outcome, Session, Store, touch};
 use crate::data::Key;
 
 /// Every object of the library.
-type Object = *mut c_void;
+pub type Object = *mut c_void;
 
 #[link(name = "rocksdb")]
 unsafe extern "C" {
@@ -123,7 +123,7 @@ unsafe impl Send for RocksDb {}
 unsafe impl Sync for RocksDb {}
 
 /// Call with a place for the library's error.
-fn checked<T>(call: impl FnOnce(*mut *mut c_char) -> T) -> Outcome<T> {
+pub fn checked<T>(call: impl FnOnce(*mut *mut c_char) -> T) -> Outcome<T> {
     let mut error: *mut c_char = ptr::null_mut();
     let result = call(&raw mut error);
     taken(error).map_or(Ok(result), Err)
@@ -141,8 +141,29 @@ fn taken(error: *mut c_char) -> Option<String> {
     Some(text)
 }
 
-fn chars(bytes: &[u8]) -> *const c_char {
+pub fn chars(bytes: &[u8]) -> *const c_char {
     bytes.as_ptr().cast()
+}
+
+/// What its guide ("Setup Options and Basic Tuning") begins with, and a cache of so many bytes.
+pub fn options(memory: usize) -> Object {
+    // SAFETY: each object is made here, used as its kind, and destroyed once; the options share the table's and its cache, and
+    // the table's take over the filter.
+    unsafe {
+        let options = rocksdb_options_create();
+        rocksdb_options_set_create_if_missing(options, 1);
+        rocksdb_options_increase_parallelism(options, 2);
+        rocksdb_options_set_bytes_per_sync(options, 1 << 20);
+        rocksdb_options_set_compression(options, 0);
+        let table = rocksdb_block_based_options_create();
+        let cache = rocksdb_cache_create_lru(memory);
+        rocksdb_block_based_options_set_block_cache(table, cache);
+        rocksdb_block_based_options_set_filter_policy(table, rocksdb_filterpolicy_create_bloom_full(10.0));
+        rocksdb_options_set_block_based_table_factory(options, table);
+        rocksdb_block_based_options_destroy(table);
+        rocksdb_cache_destroy(cache);
+        options
+    }
 }
 
 impl RocksDb {
@@ -150,23 +171,13 @@ impl RocksDb {
         let path =
             CString::new(dir.join("rocksdb").into_os_string().into_encoded_bytes()).map_err(|e| e.to_string())?;
         let memory = usize::try_from(opening.memory).map_err(|e| e.to_string())?;
-        // SAFETY: each object is made here, used as its kind, and destroyed once; the table's options take over the filter.
+        // SAFETY: each object is made here, used as its kind, and destroyed once.
         unsafe {
-            let options = rocksdb_options_create();
-            rocksdb_options_set_create_if_missing(options, 1);
-            // What its guide ("Setup Options and Basic Tuning") begins with.
-            rocksdb_options_increase_parallelism(options, 2);
-            rocksdb_options_set_bytes_per_sync(options, 1 << 20);
-            rocksdb_options_set_compression(options, 0);
+            let options = options(memory);
             if opening.resident {
                 rocksdb_options_set_write_buffer_size(options, memory);
                 rocksdb_options_set_max_total_wal_size(options, 4 * opening.memory);
             }
-            let table = rocksdb_block_based_options_create();
-            let cache = rocksdb_cache_create_lru(memory);
-            rocksdb_block_based_options_set_block_cache(table, cache);
-            rocksdb_block_based_options_set_filter_policy(table, rocksdb_filterpolicy_create_bloom_full(10.0));
-            rocksdb_options_set_block_based_table_factory(options, table);
             let mut family = ptr::null_mut();
             let names = [c"default".as_ptr()];
             let db = checked(|error| {
@@ -180,8 +191,6 @@ impl RocksDb {
                     error,
                 )
             });
-            rocksdb_block_based_options_destroy(table);
-            rocksdb_cache_destroy(cache);
             rocksdb_options_destroy(options);
             let durable = rocksdb_writeoptions_create();
             rocksdb_writeoptions_set_sync(durable, 1);

@@ -5,6 +5,7 @@
 pub mod limits;
 pub mod recovery;
 pub mod store;
+pub mod transactions;
 
 use std::time::Duration;
 
@@ -19,19 +20,21 @@ pub enum Group {
     Large,
     Cold,
     Ycsb,
+    Transactions,
     Recovery,
     Python,
     Server,
 }
 
 impl Group {
-    pub const ALL: [Group; 9] = [
+    pub const ALL: [Group; 10] = [
         Group::Durable,
         Group::NoWait,
         Group::Small,
         Group::Large,
         Group::Cold,
         Group::Ycsb,
+        Group::Transactions,
         Group::Recovery,
         Group::Python,
         Group::Server,
@@ -45,6 +48,7 @@ impl Group {
             Group::Large => "get10m",
             Group::Cold => "cold",
             Group::Ycsb => "ycsb",
+            Group::Transactions => "transactions",
             Group::Recovery => "recovery",
             Group::Python => "python",
             Group::Server => "server",
@@ -61,6 +65,7 @@ impl Group {
             }
             Group::Cold => &["corering-tables", "rocksdb", "lmdb", "redb", "fjall", "disk"],
             Group::Ycsb => &["corering", "rocksdb", "lmdb", "redb", "fjall"],
+            Group::Transactions => &["corering", "corering-kept", "rocksdb", "rocksdb-optimistic", "etcd"],
             Group::Recovery => &["corering", "rocksdb", "lmdb", "redb", "fjall", "disk"],
             Group::Python => &["corering", "lmdb", "rocksdict"],
             Group::Server => &["corering-sync", "corering-none", "redis-always", "redis-everysec", "redis-none"],
@@ -122,6 +127,20 @@ pub const WORKLOADS: &[Workload] = &[
     workload("ycsb_d", Group::Ycsb, "operations", "YCSB D: 95 % reads of what is new, 5 % insertions"),
     workload("ycsb_e", Group::Ycsb, "operations", "YCSB E: 95 % scans of 1 to 100 rows, 5 % insertions"),
     workload("ycsb_f", Group::Ycsb, "operations", "YCSB F: half reads, half reads with an update of what was read"),
+    workload(
+        "ycsbt",
+        Group::Transactions,
+        "transactions",
+        "YCSB-T: half reads of two accounts, half transfers, Zipf; durable, 8 threads",
+    ),
+    workload("ycsbt_1", Group::Transactions, "transactions", "YCSB-T, 1 thread"),
+    workload(
+        "tpcc",
+        Group::Transactions,
+        "transactions",
+        "TPC-C's new-order and payment, half of each; durable, 8 threads",
+    ),
+    workload("tpcc_1", Group::Transactions, "transactions", "TPC-C's new-order and payment, 1 thread"),
     workload("recovery", Group::Recovery, "bytes", "opening after a kill, with 1 GB of keys and values in the log"),
     workload("python_put_durable", Group::Python, "puts", "Python: durable puts, 1 thread"),
     workload("python_put_nowait", Group::Python, "puts", "Python: puts that do not wait, 1 thread"),
@@ -179,7 +198,7 @@ impl Size {
     pub fn rounds(self, group: Group) -> u32 {
         match group {
             Group::Large | Group::Cold | Group::Recovery => self.pick(1, 1, 3),
-            Group::Ycsb => self.pick(1, 1, 3),
+            Group::Ycsb | Group::Transactions => self.pick(1, 1, 3),
             _ => self.pick(1, 3, 5),
         }
     }
@@ -205,6 +224,20 @@ impl Size {
         }
     }
 
+    /// Of YCSB-T.
+    pub fn accounts(self) -> u64 {
+        self.pick(200, 20_000, 100_000)
+    }
+
+    /// Of TPC-C.
+    pub fn warehouses(self) -> u64 {
+        self.pick(1, 2, 4)
+    }
+
+    pub fn items(self) -> u64 {
+        self.pick(100, 2_000, 10_000)
+    }
+
     /// Keys and values in the log that is replayed.
     pub fn recovery_bytes(self) -> u64 {
         self.pick(1 << 20, 128 << 20, 1 << 30)
@@ -218,6 +251,8 @@ impl Size {
         let loading = match group {
             Group::Large | Group::Cold => self.pick(20, 180, 400),
             Group::Ycsb | Group::Recovery => self.pick(20, 60, 240),
+            // Some systems are asked for each row by itself, before and after.
+            Group::Transactions => self.pick(60, 240, 900),
             // Requests are counted there, not time.
             Group::Server => 180,
             _ => self.pick(20, 60, 120),

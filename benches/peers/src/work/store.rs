@@ -44,7 +44,9 @@ pub fn measure(system: System, group: Group, size: Size, dir: &Path, reporter: &
             reporter.settings(store.settings());
             ycsb(&*store, size, reporter)
         }
-        Group::Recovery | Group::Python | Group::Server => Err("not a workload of stores".to_owned()),
+        Group::Recovery | Group::Transactions | Group::Python | Group::Server => {
+            Err("not a workload of stores".to_owned())
+        }
     }
 }
 
