@@ -112,8 +112,8 @@ fn compile() -> Outcome<PathBuf> {
     Ok(built)
 }
 
-fn load(library: &Path) -> Outcome<Calls> {
-    let path = CString::new(library.as_os_str().as_encoded_bytes()).map_err(|error| error.to_string())?;
+fn open_library(path: &Path) -> Outcome<*mut c_void> {
+    let path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| error.to_string())?;
     // SAFETY: a C string; loading runs no code but libcorering's own.
     let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
     if handle.is_null() {
@@ -121,6 +121,13 @@ fn load(library: &Path) -> Outcome<Calls> {
         let why = unsafe { CStr::from_ptr(libc::dlerror()) };
         return Err(why.to_string_lossy().into_owned());
     }
+    Ok(handle)
+}
+
+fn load(library: &Path) -> Outcome<Calls> {
+    // The build has no file by the name under which an installed one is found; what is loaded already counts by that name.
+    open_library(&library_dir()?.join("libcorering.so"))?;
+    let handle = open_library(library)?;
     let find = |name: &CStr| {
         // SAFETY: a handle that was just opened, and a C string.
         let found = unsafe { libc::dlsym(handle, name.as_ptr()) };
