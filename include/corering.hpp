@@ -49,6 +49,8 @@ struct failure {
 
     /// Nothing was done, and the same call may succeed later.
     bool retryable() const noexcept { return corering_status_is_retryable(code); }
+    /// Nothing was done, for reasons of others' work; a full disk is retryable, too, but not by trying at once.
+    bool lost_a_race() const noexcept { return code == CORERING_ERROR_CONFLICT || code == CORERING_ERROR_BUSY; }
     /// The write was not acknowledged, yet may be found later.
     bool may_have_committed() const noexcept { return corering_status_may_have_committed(code); }
 
@@ -73,6 +75,7 @@ public:
     const char *what() const noexcept override { return what_.message.c_str(); }
     status code() const noexcept { return what_.code; }
     bool retryable() const noexcept { return what_.retryable(); }
+    bool lost_a_race() const noexcept { return what_.lost_a_race(); }
     bool may_have_committed() const noexcept { return what_.may_have_committed(); }
 
 private:

@@ -222,7 +222,7 @@ public:
                     why = ran.error();
                 }
             }
-            if (!why.retryable() || why.may_have_committed()) {
+            if (!why.lost_a_race()) {
                 return why;
             }
             auto paused = try_pause(attempt);
@@ -322,7 +322,7 @@ public:
         std::optional<std::uint64_t> fate(const transaction_id &id) const { return try_fate(id).value(); }
         void pause(std::uint32_t attempt) const { (void)try_pause(attempt).value(); }
         /// Runs `f(transaction &)` and commits, again and again until that succeeds; what `f` returned is returned. Any exception but
-        /// a retryable `corering::error` ends it, and so does an outcome that nobody knows.
+        /// a `corering::error` that others' work explains ends it, and so does an outcome that nobody knows.
         template <class F>
         auto transact(F f, transaction_options options = {}) -> decltype(f(std::declval<transaction &>())) {
             for (std::uint32_t attempt = 0;; attempt++) {
@@ -339,7 +339,7 @@ public:
                         return answer;
                     }
                 } catch (const error &why) {
-                    if (!why.retryable() || why.may_have_committed()) {
+                    if (!why.lost_a_race()) {
                         throw;
                     }
                 }

@@ -37,6 +37,12 @@ pub fn value(len: usize) -> Vec<u8> {
     bytes
 }
 
+/// A number that no other call gives, for names and pauses.
+pub fn random() -> u64 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Choice {
     Uniform,

@@ -25,7 +25,7 @@ def test_an_error_inside_is_raised_with_its_command(client: redis.Redis) -> None
     client.set("text", "x")
     with client.pipeline() as pipe:
         pipe.set("a", 1).incr("text").set("b", 2)
-        with pytest.raises(ResponseError, match=r"Command # 2 \(INCR text\) of pipeline caused error: value is not an integer"):
+        with pytest.raises(ResponseError, match=r"Command # 2 \(INCR.*\) of pipeline caused error: value is not an integer"):
             pipe.execute()
         pipe.incr("text").get("a")
         done = pipe.execute(raise_on_error=False)

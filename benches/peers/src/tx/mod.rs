@@ -60,7 +60,7 @@ pub fn run(session: &mut dyn Session, access: Access, f: &mut dyn FnMut(&mut dyn
                 again += 1;
                 // As our own `transact` does: a pause drawn below a bound that doubles.
                 let most_us = 50_u64 << again.min(10);
-                std::thread::sleep(std::time::Duration::from_nanos(rand::random::<u64>() % (most_us * 1000)));
+                std::thread::sleep(std::time::Duration::from_nanos(crate::data::random() % (most_us * 1000)));
             }
         }
     }

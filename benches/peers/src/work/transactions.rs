@@ -251,7 +251,7 @@ fn new_order(session: &mut dyn Session, numbers: &mut Numbers, size: Size) -> Ou
 /// What was paid.
 fn payment(session: &mut dyn Session, numbers: &mut Numbers, size: Size) -> Outcome<u64> {
     let (w, d, c) = (numbers.below(size.warehouses()), numbers.below(DISTRICTS), numbers.below(CUSTOMERS));
-    let (amount, unique) = (1 + numbers.below(5000), rand::random::<u64>());
+    let (amount, unique) = (1 + numbers.below(5000), crate::data::random());
     tx::run(session, Access::Writes, &mut |tx| {
         add(tx, &warehouse(w), amount as i64)?;
         add(tx, &district(w, d), amount as i64)?;

@@ -327,8 +327,8 @@ def pause(db: Any, attempt: int) -> float:
 
 
 def is_lost_race(error: Error) -> bool:
-    """Nothing was done, for reasons of others' work."""
-    return error.retryable and not error.may_have_committed
+    """Nothing was done, for reasons of others' work. A full disk is retryable, too, but not by trying at once."""
+    return error.status in (lib.CORERING_ERROR_CONFLICT, lib.CORERING_ERROR_BUSY)
 
 
 def transact(db: Any, f: Callable[[Transaction], T], how: How) -> T:
