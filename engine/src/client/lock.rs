@@ -215,6 +215,30 @@ impl Client {
         self.shared.sessions.listen(Box::new(listener));
     }
 
+    /// The next hold that the session lost, since the first call of this or of [`Client::on_loss_ready`]: its lease ran out, or the
+    /// session ended. Waited for up to `at_most` in this thread, which must not be a shard's own; `None`: there was none in time.
+    /// Once the session has ended, all its holds have, and the answer is [`crate::lock::LockError::NoSession`].
+    pub fn take_loss(&self, session: SessionKey, at_most: Option<Duration>) -> Result<Option<LockLost>> {
+        self.check_open()?;
+        self.shared.sessions.with_losses(session, |losses| losses.take(at_most)).map_err(Error::Lock)?
+    }
+
+    /// Have `notify` called once, when [`Client::take_loss`] has something to say: now, if it is so already. One waits at a time: who
+    /// asked before is dropped. It may be called on a shard's thread, must be quick, and calls nothing of the engine.
+    pub fn on_loss_ready(&self, session: SessionKey, notify: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.check_open()?;
+        self.shared.sessions.with_losses(session, |losses| losses.on_ready(Box::new(notify))).map_err(Error::Lock)
+    }
+
+    /// As [`Client::on_loss_ready`], for tasks.
+    pub fn loss_ready(&self, session: SessionKey) -> Pending<()> {
+        let (completer, answer) = pending(None);
+        match self.on_loss_ready(session, move || completer.complete(Ok(()))) {
+            Ok(()) => answer,
+            Err(error) => Pending::ready(Err(error)),
+        }
+    }
+
     /// How many sessions there are.
     pub fn session_count(&self) -> usize {
         self.shared.sessions.count()

@@ -8,6 +8,7 @@ pub mod deadlock;
 mod hold;
 pub mod line;
 pub mod look;
+pub mod losses;
 mod names;
 pub mod sessions;
 pub mod table;

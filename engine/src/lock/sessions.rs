@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use super::losses::Losses;
 use super::table::BySession;
 use super::timers::Timers;
 use super::{LockError, SessionKey, margin_ms};
+use crate::error::Error;
 use crate::event::Event;
 use crate::ids::{FencingToken, SessionId};
 
@@ -24,6 +26,7 @@ struct Session {
     deadline_ms: AtomicU64,
     /// How often it stands in line, anywhere.
     waits: AtomicU32,
+    losses: Losses,
 }
 
 /// A session, to look at.
@@ -68,8 +71,14 @@ impl Sessions {
     /// A session begins to live, for its whole time.
     pub fn add(&self, key: SessionKey, ttl_ms: u64, label: Vec<u8>, now_ms: u64) {
         let deadline_ms = now_ms.saturating_add(ttl_ms);
-        let session =
-            Session { secret: key.secret, ttl_ms, label, deadline_ms: AtomicU64::new(deadline_ms), waits: 0.into() };
+        let session = Session {
+            secret: key.secret,
+            ttl_ms,
+            label,
+            deadline_ms: AtomicU64::new(deadline_ms),
+            waits: 0.into(),
+            losses: Losses::default(),
+        };
         let sessions = {
             let mut all = self.all.write();
             all.insert(key.id, Arc::new(session));
@@ -134,7 +143,10 @@ impl Sessions {
 
     /// Its end is complete everywhere.
     pub fn remove(&self, id: SessionId) {
-        self.all.write().remove(&id);
+        let removed = self.all.write().remove(&id);
+        if let Some(session) = removed {
+            session.losses.end(Error::Lock(LockError::NoSession { id }));
+        }
     }
 
     /// The end of a session could not be completed; it is due again.
@@ -207,6 +219,27 @@ impl Sessions {
 
     pub fn tell_lost(&self, lost: &LockLost) {
         self.listeners.read().iter().for_each(|listener| listener(lost));
+        if let Some(session) = self.get(lost.session) {
+            session.losses.add(lost);
+        }
+    }
+
+    /// Do something with what a session lost. It is there as long as the end of the session is not complete.
+    pub fn with_losses<T>(&self, key: SessionKey, look: impl FnOnce(&Losses) -> T) -> Result<T, LockError> {
+        self.knows(key)?;
+        let session = self.get(key.id).ok_or(LockError::NoSession { id: key.id })?;
+        // Without a lock of this table: it may wait, and it runs code of whoever asks.
+        Ok(look(&session.losses))
+    }
+
+    /// The engine closes: nobody waits for a loss any more.
+    pub fn close_losses(&self) {
+        let all: Vec<Arc<Session>> = self.all.read().values().cloned().collect();
+        all.iter().for_each(|session| session.losses.end(Error::Closed));
+    }
+
+    fn get(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.all.read().get(&id).cloned()
     }
 
     /// All that live, by number.
