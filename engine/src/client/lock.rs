@@ -13,10 +13,10 @@ use crate::lock::deadlock::{Blocked, WaitAt};
 use crate::lock::look::{LockInfo, Page};
 use crate::lock::sessions::{LockLost, SessionInfo};
 use crate::lock::table::Ask;
-use crate::lock::{AskId, Grant, Mode, SessionKey, check_lease, check_mode, check_name};
+use crate::lock::{AskId, Grant, Mode, SessionKey, check_lease, check_mode, check_name, longest_ms};
 use crate::options::Durability;
 use crate::pending::{Completer, Helper, Pending, pending};
-use crate::shard::{LockRequest, NameFilter, Released, Request, ShardHandle, Wait};
+use crate::shard::{InPlace, LockRequest, NameFilter, Released, Request, ShardCore, ShardHandle, Wait};
 
 /// Holders and waiters that [`Client::lock_info`] tells of.
 const SHOWN_MAX: usize = 1000;
@@ -276,40 +276,49 @@ impl Client {
 
     fn ask_for(&self, name: &[u8], acquire: Acquire, id: Option<AskId>) -> Pending<Grant> {
         let lease = acquire.lease.map(|lease| check_lease("a lease", lease)).transpose();
-        let checked = self.check_lock(name, acquire.session).and_then(|()| check_mode(acquire.mode)).and(lease);
-        let lease_ms = match checked {
-            Ok(lease_ms) => lease_ms,
+        let checked = self.check_lock(name, acquire.session);
+        let checked = checked.and_then(|ttl_ms| check_mode(acquire.mode).and(lease).map(|lease_ms| (ttl_ms, lease_ms)));
+        let (ttl_ms, lease_ms) = match checked {
+            Ok(checked) => checked,
             Err(error) => return Pending::ready(Err(error)),
         };
         let ask = Ask { session: acquire.session.id, mode: acquire.mode, lease_ms };
         let (wait, level) = (acquire.wait, acquire.durability.unwrap_or(Durability::Sync));
-        if level != Durability::Sync
-            && let Err(error) = self
-                .shared
-                .sessions
-                .longest_ms(ask.session, lease_ms)
-                .map_or(Ok(()), |ms| self.shared.root.promise_unsynced(ms))
-        {
-            return Pending::ready(Err(error));
+        let handle = self.handle_of_lock(name);
+        if level != Durability::Sync {
+            if let Err(error) = self.shared.root.promise_unsynced(longest_ms(ttl_ms, lease_ms)) {
+                return Pending::ready(Err(error));
+            }
+            let in_place = self.in_place(handle, |core, later| core.acquire_in_place(name, &ask, level, later));
+            if let Some(answer) = in_place {
+                return answer;
+            }
         }
         self.ask_lock(name, |name, reply| LockRequest::Acquire { name, ask, wait, level, id, reply })
     }
 
     pub fn release(&self, lock: LockHandle<'_>, durability: Option<Durability>) -> Pending<Released> {
         let (session, token, level) = (lock.session.id, lock.token, self.level_of(durability));
-        match self.check_lock(lock.name, lock.session) {
-            Ok(()) => {
-                self.ask_lock(lock.name, |name, reply| LockRequest::Release { name, session, token, level, reply })
-            }
-            Err(error) => Pending::ready(Err(error)),
+        if let Err(error) = self.check_lock(lock.name, lock.session) {
+            return Pending::ready(Err(error));
         }
+        if level != Durability::Sync {
+            let handle = self.handle_of_lock(lock.name);
+            let name = lock.name;
+            let in_place =
+                self.in_place(handle, |core, later| core.release_in_place(name, session, token, level, later));
+            if let Some(answer) = in_place {
+                return answer;
+            }
+        }
+        self.ask_lock(lock.name, |name, reply| LockRequest::Release { name, session, token, level, reply })
     }
 
     /// From exclusive to shared, without letting go.
     pub fn downgrade(&self, lock: LockHandle<'_>, durability: Option<Durability>) -> Pending<Grant> {
         let (session, token, level) = (lock.session.id, lock.token, self.level_of(durability));
         match self.check_lock(lock.name, lock.session) {
-            Ok(()) => {
+            Ok(_) => {
                 self.ask_lock(lock.name, |name, reply| LockRequest::Downgrade { name, session, token, level, reply })
             }
             Err(error) => Pending::ready(Err(error)),
@@ -320,7 +329,7 @@ impl Client {
     pub fn renew(&self, lock: LockHandle<'_>) -> Pending<FencingToken> {
         let (session, token) = (lock.session.id, lock.token);
         match self.check_lock(lock.name, lock.session) {
-            Ok(()) => self.ask_lock(lock.name, |name, reply| LockRequest::Renew { name, session, token, reply }),
+            Ok(_) => self.ask_lock(lock.name, |name, reply| LockRequest::Renew { name, session, token, reply }),
             Err(error) => Pending::ready(Err(error)),
         }
     }
@@ -361,10 +370,34 @@ impl Client {
 
     // -- within
 
-    fn check_lock(&self, name: &[u8], session: SessionKey) -> Result<()> {
+    /// The session's time to live.
+    fn check_lock(&self, name: &[u8], session: SessionKey) -> Result<u64> {
         self.check_open()?;
         check_name(name)?;
         self.shared.sessions.check(session, self.now_ms()).map_err(Error::Lock)
+    }
+
+    fn handle_of_lock(&self, name: &[u8]) -> &Arc<ShardHandle> {
+        &self.shared.shards[self.shard_of_lock(name).index()]
+    }
+
+    /// Try to have something done to a lock in this thread. `None`: nothing was done.
+    fn in_place<T>(
+        &self,
+        handle: &Arc<ShardHandle>,
+        step: impl FnOnce(&mut ShardCore, &mut dyn FnMut() -> Completer<T>) -> InPlace<T>,
+    ) -> Option<Pending<T>> {
+        let mut answer = None;
+        let mut later = || {
+            let (completer, pending) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
+            answer = Some(pending);
+            completer
+        };
+        match handle.in_place(|core| step(core, &mut later))? {
+            InPlace::Done(done) => Some(Pending::ready(Ok(done))),
+            InPlace::Later => answer,
+            InPlace::Not => None,
+        }
     }
 
     pub(super) fn level_of(&self, durability: Option<Durability>) -> Durability {
@@ -376,8 +409,7 @@ impl Client {
     }
 
     fn ask_lock<T>(&self, name: &[u8], make: impl FnOnce(Box<[u8]>, Completer<T>) -> LockRequest) -> Pending<T> {
-        let handle = &self.shared.shards[self.shard_of_lock(name).index()];
-        ask_shard(handle, |reply| make(name.into(), reply))
+        ask_shard(self.handle_of_lock(name), |reply| make(name.into(), reply))
     }
 }
 

@@ -105,19 +105,11 @@ impl Sessions {
         if session.secret == key.secret { Ok(look(session)) } else { Err(LockError::WrongSecret { id: key.id }) }
     }
 
-    /// How long a hold of this session may last after all contact with it is lost.
-    pub fn longest_ms(&self, id: SessionId, lease_ms: Option<u64>) -> Option<u64> {
-        let ttl_ms = self.all.read().get(&id)?.ttl_ms;
-        let longest = lease_ms.map_or(ttl_ms, |lease| lease.min(ttl_ms));
-        Some(longest + margin_ms(longest))
-    }
-
-    /// The session lives and this is its secret.
-    pub fn check(&self, key: SessionKey, now_ms: u64) -> Result<(), LockError> {
-        match self.with(key, |session| now_ms < session.deadline_ms.load(Ordering::Acquire))? {
-            true => Ok(()),
-            false => Err(LockError::NoSession { id: key.id }),
-        }
+    /// The session lives and this is its secret; gives its time to live.
+    pub fn check(&self, key: SessionKey, now_ms: u64) -> Result<u64, LockError> {
+        let looked =
+            |session: &Session| (now_ms < session.deadline_ms.load(Ordering::Acquire)).then_some(session.ttl_ms);
+        self.with(key, looked)?.ok_or(LockError::NoSession { id: key.id })
     }
 
     /// Begin its time anew. A session that has run out stays so.
@@ -289,7 +281,8 @@ mod tests {
         assert!(sessions.is_live(key.id, 2098) && !sessions.is_live(key.id, 2099));
         let gone = Err(LockError::NoSession { id: key.id });
         assert_eq!(sessions.keep_alive(key, 2099), gone);
-        assert_eq!(sessions.check(key, 2099), gone);
+        assert_eq!(sessions.check(key, 2098), Ok(1000));
+        assert_eq!(sessions.check(key, 2099), Err(LockError::NoSession { id: key.id }));
         assert!(sessions.take_due(2148).is_empty(), "the margin");
         assert_eq!(sessions.take_due(2149), [key.id]);
         assert!(!sessions.begin_end(key.id), "it was ended");
