@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use super::spec::Command;
 use super::{
-    client, config_command, connection, docs, guard, keys, locks, multi_key, object, pubsub, server, sessions, strings,
-    transaction, watches,
+    client, config_command, connection, docs, guard, keys, locks, multi_key, object, pubsub, script, server, sessions,
+    strings, transaction, watches,
 };
 use crate::server::Session;
 
@@ -47,6 +47,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         guard::COMMANDS,
         transaction::COMMANDS,
         pubsub::COMMANDS,
+        script::COMMANDS,
         watches::COMMANDS,
     ];
     families.into_iter().flatten()
