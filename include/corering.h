@@ -483,6 +483,10 @@ enum corering_op_kind
      * In results only: the key of `corering_queue_get_for_update`.
      */
     CORERING_OP_GET_FOR_UPDATE = 11,
+    /**
+     * In results only: the session of `corering_queue_lost` has lost something.
+     */
+    CORERING_OP_LOST = 12,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -977,6 +981,25 @@ typedef struct corering_session_info {
 } corering_session_info;
 
 /**
+ * A hold that ended without being released: its lease ran out, or its session ended.
+ */
+typedef struct corering_loss {
+    /**
+     * The hold's fencing token, with which nothing can be written any more.
+     */
+    uint64_t token;
+    uint32_t name_len;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * The lock's name, then zeroes.
+     */
+    uint8_t name[1024];
+} corering_loss;
+
+/**
  * How a lock is taken. The functions that end or change a hold heed the durability alone.
  */
 typedef struct corering_lock_options {
@@ -1318,7 +1341,7 @@ typedef struct corering_change {
      */
     uint64_t version;
     /**
-     * Milliseconds since 1970 at which the value ceases to exist, of which nobody tells; 0: never.
+     * Milliseconds since 1970 at which the value ceases to exist, of which a change tells then; 0: never.
      */
     uint64_t expires_at_ms;
     uint32_t keyspace;
@@ -2031,6 +2054,39 @@ corering_status corering_session_list(struct corering_db *db,
                                       struct corering_session_info *sessions,
                                       size_t capacity,
                                       size_t *count);
+
+/**
+ * The next hold that the session lost, waited for up to `wait_ms`; 0 only looks, CORERING_WAIT_FOREVER has no end. Losses are
+ * kept for the session from the first call of this, or of `corering_queue_lost`, on.
+ *
+ * Owns: the caller keeps the session.
+ * Writes: `loss`, zeroes if there is none.
+ * Threads: any; each loss is told once, to one of those who ask.
+ * Status: OK; END if there was none in time; NO_SESSION if the session has ended, and with it all its holds, also those that were
+ *   not told one by one; BUSY if more than 65536 waited to be taken: the oldest are gone, ask again for the others; WRONG_SECRET;
+ *   INVALID_ARGUMENT; INVALID_HANDLE; CLOSED, also if the database is closed meanwhile; FORKED.
+ * Safety: `session` is null or a session; `loss` is writable.
+ */
+corering_status corering_session_lost(struct corering_db *db,
+                                      const struct corering_session *session,
+                                      uint64_t wait_ms,
+                                      struct corering_loss *loss);
+
+/**
+ * Has a completion of the kind CORERING_OP_LOST arrive in the queue, once, when the session has lost a hold or has ended. Take with
+ * `corering_session_lost` and a `wait_ms` of 0 until END, then ask again. Asking again before completes what was asked first as
+ * CLOSED.
+ *
+ * Owns: the caller keeps queue and session.
+ * Writes: nothing.
+ * Threads: any; does not wait.
+ * Status: OK; BUSY if the queue is full; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED. NO_SESSION and WRONG_SECRET are in the
+ *   completion.
+ * Safety: `session` is null or a session.
+ */
+corering_status corering_queue_lost(struct corering_queue *queue,
+                                    const struct corering_session *session,
+                                    uint64_t user_data);
 
 /**
  * Fills `options` with the defaults: exclusive, no wait, for as long as the session lives, durable before it is answered.

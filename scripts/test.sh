@@ -27,7 +27,10 @@ step_format() { cargo fmt --all --check; }
 step_clippy() { cargo clippy "${jobs[@]}" --workspace --all-targets -- -D warnings; }
 step_rust() { cargo test "${jobs[@]}" --workspace --no-fail-fast; }
 # Mistakes planted in the engine, each of which the simulation must find.
-step_canaries() { cargo test "${jobs[@]}" -p corering-sim --features canaries --test canaries; }
+step_canaries() {
+    cargo test "${jobs[@]}" -p corering-sim --features canaries --test canaries
+    cargo test "${jobs[@]}" -p corering-engine --features canaries --test sim_watch planted
+}
 step_benches() { cargo test "${jobs[@]}" -p corering-benches --benches; }
 # Instructions of the steps of a put and a get, which no busy machine changes.
 step_count() {

@@ -12,12 +12,13 @@ use corering_daemon::resp::{Decoder, Limits, Next};
 use corering_engine::format::block::Op;
 use corering_engine::format::frame::{self, frame_len};
 use corering_engine::format::record::{self, Joined, OpRef, RecordRef};
+use corering_engine::lock::table::{Ask, Decision, LockTable};
 use corering_engine::ring::{Ring, VNODES};
 use corering_engine::runtime::Host;
 use corering_engine::runtime::sim::{Disk, Latency, Pace, Policy, Sim, SimConfig};
 use corering_engine::{
-    Acquire, Client, CommitTs, Durability, Engine, Expiry, Kind, Life, LockHandle, Lsn, Mode, NewSession, Options,
-    Pending, Scan, ScanRange, SessionKey, Wait, WriteBatch, WriteOptions,
+    Acquire, Client, CommitTs, Durability, Engine, Expiry, FencingToken, Kind, Life, LockHandle, Lsn, Mode, NewSession,
+    Options, Pending, Scan, ScanRange, SessionId, SessionKey, Wait, WriteBatch, WriteOptions,
 };
 
 /// Keys of the database.
@@ -45,6 +46,7 @@ pub const STEPS: &[(&str, u64)] = &[
     ("put_sync_until_flush", TIMES as u64),
     ("put_sync_flush_and_answer", TIMES as u64),
     ("batch_of_100_none", 300),
+    ("lock_in_table", TIMES as u64),
     ("lock_and_unlock", TIMES as u64),
     ("scan_memory", ROWS),
     ("get_table", TIMES as u64),
@@ -118,6 +120,9 @@ async fn whole(engine: &Engine) {
     settle(&client).await;
     let session = NewSession { ttl: std::time::Duration::from_secs(3600), label: Vec::new() };
     let session = client.create_session(session).await.expect("a session");
+    counted_lock_in_table(&mut LockTable::new(7), &keys);
+    // The first one below `sync` writes a promise to the root record, and with it the simulated memory is looked through.
+    lock_and_unlock(&client, session);
     settle(&client).await;
     counted_lock_and_unlock(&client, session);
     settle(&client).await;
@@ -274,16 +279,35 @@ fn counted_batch_of_100_none(client: &Client, batches: Vec<WriteBatch>) {
     }
 }
 
+/// A shard's table alone, as the shard uses it: a name is taken and let go.
+#[inline(never)]
+fn counted_lock_in_table(table: &mut LockTable<u64>, names: &[[u8; 16]]) {
+    let ask = Ask { session: SessionId(7), mode: Mode::Exclusive, lease_ms: None };
+    for (token, name) in (1..).zip(names) {
+        let id = table.find_or_add(black_box(name));
+        match table.decide(id, &ask, 0, 0) {
+            Ok(Decision::Grant(hold)) => table.enter(id, hold, FencingToken(token), 0),
+            other => panic!("{other:?}"),
+        }
+        let id = table.find(black_box(name)).expect("it is held");
+        table.decide_release(id, ask.session, None, 0).expect("it is held");
+        table.remove(id, ask.session);
+        table.settle(id);
+    }
+}
+
 #[inline(never)]
 fn counted_lock_and_unlock(client: &Client, session: SessionKey) {
+    (0..TIMES).for_each(|_| lock_and_unlock(client, session));
+}
+
+fn lock_and_unlock(client: &Client, session: SessionKey) {
     let durability = Some(Durability::None);
     let acquire = Acquire { session, mode: Mode::Exclusive, wait: Wait::No, lease: None, durability };
-    for _ in 0..TIMES {
-        let grant = client.acquire(b"a lock", acquire);
-        assert!(grant.is_ready(), "nobody holds it");
-        let released = client.release(LockHandle { name: b"a lock", session, token: None }, durability);
-        assert!(released.is_ready(), "it was held");
-    }
+    let grant = client.acquire(b"a lock", acquire);
+    assert!(grant.is_ready(), "nobody holds it");
+    let released = client.release(LockHandle { name: b"a lock", session, token: None }, durability);
+    assert!(released.is_ready(), "it was held");
 }
 
 #[inline(never)]

@@ -3,6 +3,7 @@
 //! - `resp`: bytes to requests and replies to bytes; knows no engine.
 //! - `command`: what each request means.
 //! - `server`: the shards' listeners and connections, start and stop.
+//! - `script`: scripts in Lua, in a box; knows no command.
 //! - `config`, `cli`, `logging`, `exit`: settings, command line, log lines, statuses.
 //! - `offline`: check and stat of a database that nobody has open.
 //! - `live`: what a running server does.
@@ -21,4 +22,5 @@ pub mod locks_cli;
 pub mod logging;
 pub mod offline;
 pub mod resp;
+pub mod script;
 pub mod server;

@@ -24,6 +24,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("server", include_str!("compat_scripts/server.txt")),
     ("pubsub", include_str!("compat_scripts/pubsub.txt")),
     ("transactions", include_str!("compat_scripts/transactions.txt")),
+    ("scripts", include_str!("compat_scripts/scripts.txt")),
 ];
 
 #[derive(Clone, PartialEq, Debug)]

@@ -220,6 +220,42 @@ fn a_watcher_that_does_not_read_is_told_from_where_to_go_on() {
 }
 
 #[test]
+fn a_key_that_ends_by_its_time_is_told_as_deleted() {
+    let server = Server::start(&["--shards", "2"]);
+    let (mut watcher, mut writer) = (Client::connect(server.port), Client::connect(server.port));
+    watcher.words("HELLO 3");
+    writer.ok("SET k:before x PX 300");
+    watcher.words("KEY.WATCH k: PREFIX");
+    writer.ok("SET k:after x PX 600");
+    let put = next(&mut watcher);
+    assert!(put.contains("$3 put $7 k:after "), "{put}");
+    assert!(next(&mut watcher).contains("*2 $3 del $8 k:before "));
+    assert!(next(&mut watcher).contains("*2 $3 del $7 k:after "));
+    assert_eq!(writer.integer("DBSIZE"), 0);
+}
+
+/// With a log kept for it, a watch can begin behind what tables and a small log would have forgotten.
+#[test]
+fn history_is_kept_as_long_as_it_was_asked_for() {
+    let write = |extra: &[&str]| -> String {
+        let server =
+            Server::start(&[&["--shards", "1", "--segment-bytes", "64kb", "--memtable-bytes", "64kb"], extra].concat());
+        let (mut watcher, mut writer) = (Client::connect(server.port), Client::connect(server.port));
+        writer.ok("SET first x");
+        let value = "v".repeat(4000);
+        for n in 0..300 {
+            writer.ok(&format!("SET k{n} {value}"));
+        }
+        writer.ok("SAVE");
+        watcher.words("HELLO 3");
+        watcher.words("KEY.WATCH first FROM 0");
+        next(&mut watcher)
+    };
+    assert!(write(&["--history-bytes", "16mb"]).contains("$3 put $5 first "));
+    assert!(write(&[]).contains("COMPACTED"));
+}
+
+#[test]
 fn the_commands_are_told_about() {
     let server = Server::start(&["--shards", "1"]);
     let mut client = Client::connect(server.port);

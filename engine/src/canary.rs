@@ -26,9 +26,12 @@ pub enum Canary {
     ServeNotDurable,
     /// A guard looks at who holds the lock, and not at whether its lease still runs.
     GuardOutlivesLease,
+    /// Watches are told of what one shard shows without a look at what others have under way (`tests/sim_watch.rs`).
+    HandOutEarly,
 }
 
 impl Canary {
+    /// Those that the scenarios of the crate `corering-sim` find; the others are found by tests that say so.
     pub const ALL: [Canary; 10] = [
         Canary::AcknowledgeBeforeSync,
         Canary::SkipDirectorySync,

@@ -219,6 +219,7 @@ impl Inner {
         self.shared.closed.store(true, Ordering::Release);
         let running = self.running.lock().take()?;
         self.shared.hub.end(&Error::Closed);
+        self.shared.sessions.close_losses();
         for handle in &self.shared.shards {
             handle.close.set();
         }

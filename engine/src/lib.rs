@@ -48,7 +48,7 @@ pub use options::{
 };
 pub use pending::Pending;
 pub use report::{OpenReport, ShardStats, Stats};
-pub use shard::{Counters, NameFilter, Released, StageTimes, Stages, Tx, Wait};
+pub use shard::{Counters, Draft, NameFilter, Released, StageTimes, Stages, Tx, Wait};
 pub use txn::stats::TxStats;
 pub use txn::{TxError, TxNumber};
 pub use value::{Condition, Entry, Value, ValueRef, WriteBatch, WriteOp};

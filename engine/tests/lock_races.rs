@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use corering_engine::{
-    Acquire, Client, Durability, Engine, Error, Expiry, FencingToken, Grant, Guard, Keyspace, Kind, LockError,
+    Acquire, AskId, Client, Durability, Engine, Error, Expiry, FencingToken, Grant, Guard, Keyspace, Kind, LockError,
     LockHandle, Mode, NewSession, Options, Pending, SessionKey, Wait, WriteOptions,
 };
 use corering_proof::register::Condition;
@@ -235,4 +235,77 @@ fn takes_and_releases_are_linearizable() {
     let accepted = linear::check(history).unwrap_or_else(|refusal| panic!("{refusal}"));
     println!("{accepted:?}, {taken} takes and releases");
     assert!(taken > calls as usize, "{taken}");
+}
+
+/// One who stands in line, and why it may leave it without a grant.
+struct Place {
+    session: SessionKey,
+    answer: Pending<Grant>,
+    cancelled: bool,
+}
+
+/// Lines of shared and exclusive waiters, some cancelled, some of sessions that are killed by another thread meanwhile: those who are left
+/// are granted in the order in which they asked, those who are gone never, and nothing remains of them.
+#[test]
+fn grants_come_in_the_order_of_asking_and_the_dead_get_none() {
+    const LINE: usize = 60;
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir);
+    let client = engine.client();
+    let (mut random, mut granted, mut dead) = (11, 0, 0);
+    let first = session(&client, DAY);
+    let mut sessions: Vec<SessionKey> = (0..LINE).map(|_| session(&client, DAY)).collect();
+    for round in 0..asked("CORERING_TEST_LINES", 40) {
+        let name = format!("line {round}").into_bytes();
+        let ask =
+            |session, mode, wait| Acquire { session, mode, wait, lease: None, durability: Some(Durability::None) };
+        let mut last = client.acquire(&name, ask(first, Mode::Exclusive, Wait::No)).wait().unwrap().token;
+        // Whoever would be passed over is told so by this time.
+        let mut line: Vec<Place> = (0..LINE)
+            .map(|at| {
+                let mode = if draw(&mut random).is_multiple_of(3) { Mode::Exclusive } else { Mode::Shared };
+                let id = AskId(at as u64);
+                let answer = client.acquire_as(id, &name, ask(sessions[at], mode, Wait::Ms(60_000)));
+                Place { session: sessions[at], answer, cancelled: false }
+            })
+            .collect();
+        for (at, place) in line.iter_mut().enumerate().filter(|(at, _)| at % 7 == 3) {
+            let id = AskId(at as u64);
+            place.cancelled = client.cancel(id, &name, place.session.id).wait().unwrap();
+            assert!(place.cancelled, "it stood in line");
+        }
+        let killed: Vec<usize> = (0..LINE).filter(|at| at % 7 != 3 && draw(&mut random).is_multiple_of(5)).collect();
+        let doomed: Vec<_> = killed.iter().map(|at| sessions[*at].id).collect();
+        let killer = {
+            let client = client.clone();
+            std::thread::spawn(move || doomed.into_iter().for_each(|id| client.kill_session(id).wait().unwrap()))
+        };
+        client.release(LockHandle { name: &name, session: first, token: None }, None).wait().unwrap();
+        for (at, Place { session, answer, cancelled }) in line.into_iter().enumerate() {
+            match answer.wait() {
+                Ok(grant) => {
+                    assert!(!cancelled && grant.token > last, "place {at}: {grant:?} behind {last:?}");
+                    last = grant.token;
+                    granted += 1;
+                    let lock = LockHandle { name: &name, session, token: Some(grant.token) };
+                    match client.release(lock, Some(Durability::None)).wait() {
+                        Err(Error::Lock(LockError::NoSession { .. } | LockError::NotHeld)) if killed.contains(&at) => {}
+                        released => assert!(!released.unwrap().expired),
+                    }
+                }
+                Err(Error::Lock(LockError::TimedOut)) => assert!(cancelled, "place {at} was passed over"),
+                Err(Error::Lock(LockError::NoSession { .. })) => {
+                    assert!(killed.contains(&at), "place {at} is alive");
+                    dead += 1;
+                }
+                Err(error) => panic!("place {at}: {error}"),
+            }
+        }
+        killer.join().unwrap();
+        assert!(client.lock_info(&name).wait().unwrap().is_none(), "nobody is left");
+        killed.iter().for_each(|at| sessions[*at] = session(&client, DAY));
+    }
+    println!("{granted} granted in their order, {dead} died in line");
+    assert!(granted > 0 && dead > 0);
+    engine.close().unwrap();
 }

@@ -156,6 +156,51 @@ fn lost_holds_are_told_and_released_ones_are_not() {
 }
 
 #[test]
+fn a_session_that_asks_is_told_of_its_own_losses_and_of_its_end() {
+    let db = Db::new();
+    let client = db.client();
+    let (a, b) = (db.session(DAY), db.session(Duration::from_millis(700)));
+    let leased = |session| Acquire { lease: Some(Duration::from_millis(100)), ..ask(session) };
+    let soon = Some(Duration::from_secs(20));
+    assert_eq!(client.take_loss(a, Some(Duration::ZERO)).unwrap(), None);
+    let ready = client.loss_ready(a);
+    let lease = client.acquire(b"lease", leased(a)).wait().unwrap();
+    client.acquire(b"given", leased(a)).wait().unwrap();
+    client.release(held(b"given", a), None).wait().unwrap();
+    ready.wait().unwrap();
+    let lost = client.take_loss(a, Some(Duration::ZERO)).unwrap().expect("it is ready");
+    assert_eq!((lost.name.as_slice(), lost.session, lost.token), (&b"lease"[..], a.id, lease.token));
+    assert_eq!(client.take_loss(a, Some(Duration::from_millis(50))).unwrap(), None, "what was given back is not lost");
+    // Dropping a question takes nothing away, and whoever asks later takes its place.
+    let (dropped, replaced) = (client.loss_ready(a), client.loss_ready(a));
+    drop(dropped);
+    let ready = client.loss_ready(a);
+    assert!(matches!(replaced.wait(), Err(Error::Closed)));
+    let second = client.acquire(b"second", leased(a)).wait().unwrap();
+    ready.wait().unwrap();
+    assert_eq!(client.take_loss(a, soon).unwrap().map(|lost| lost.token), Some(second.token));
+    // A session that runs out: its holds first, if they are asked for in time, then its end.
+    client.acquire(b"of b", ask(b)).wait().unwrap();
+    let end = loop {
+        match client.take_loss(b, soon) {
+            Ok(lost) => assert_eq!(lost.expect("it runs out").name, b"of b"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(end, Error::Lock(LockError::NoSession { id }) if id == b.id), "{end}");
+    let wrong = SessionKey { secret: a.secret ^ 1, ..a };
+    assert_eq!(lock_error(client.take_loss(wrong, soon)), LockError::WrongSecret { id: a.id });
+    // Closing answers who waits.
+    let waiting = {
+        let client = client.clone();
+        std::thread::spawn(move || client.take_loss(a, None))
+    };
+    std::thread::sleep(Duration::from_millis(20));
+    db.engine.as_ref().unwrap().close().unwrap();
+    assert!(matches!(waiting.join().unwrap(), Err(Error::Closed)));
+}
+
+#[test]
 fn shared_holds_go_together_and_a_writer_is_not_starved() {
     let db = Db::new();
     let client = db.client();

@@ -16,12 +16,14 @@ use corering_engine::runtime::sim::harness::{Life, Plan, Summary, enumerate, run
 use corering_engine::runtime::sim::{Rng, SimConfig};
 use corering_engine::runtime::{Host, LocalFuture};
 use corering_engine::{
-    CommitTs, Durability, Engine, Error, Keyspace, LockError, NewSession, Options, ScanRange, WatchEvent, WatchKeys,
-    WatchOptions, What, WriteBatch, WriteOptions,
+    CommitTs, Durability, Engine, Error, Expiry, Keyspace, LockError, NewSession, Options, ScanRange, WatchEvent,
+    WatchKeys, WatchOptions, What, WriteBatch, WriteOptions,
 };
 
 const KS: Keyspace = Keyspace::DEFAULT;
 const KEYS: u64 = 5;
+/// Within this time the end of a key is told.
+const GRACE_MS: u64 = 3000;
 
 #[derive(Clone, Default, Debug)]
 struct Model {
@@ -31,6 +33,10 @@ struct Model {
     answered: BTreeMap<u64, (Vec<u8>, CommitTs)>,
     /// What the watcher was told: the last change of each key, and the commits of all numbers.
     last: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// When what it was told of last will be over, key by key.
+    until: BTreeMap<Vec<u8>, u64>,
+    /// Ends by time that it was told of.
+    expired: u64,
     told: BTreeMap<u64, (Vec<u8>, CommitTs)>,
     reached: CommitTs,
     /// Numbers of sequential keys that were answered.
@@ -75,9 +81,19 @@ impl Model {
         self.reached = event.at;
         self.events += 1;
         for change in &event.changes {
+            let until = self.until.remove(&change.key);
             let value = match &change.what {
-                What::Put { value, .. } => Some(value.clone()),
-                What::Deleted => None,
+                What::Put { value, expiry, .. } => {
+                    if let Some(at_ms) = expiry.unix_ms() {
+                        self.until.insert(change.key.clone(), at_ms);
+                    }
+                    Some(value.clone())
+                }
+                What::Deleted => {
+                    // Nobody else deletes these. Each life's clock begins anew, so that this one's says nothing of when it was.
+                    self.expired += u64::from(change.key.starts_with(b"t") && until.is_some());
+                    None
+                }
             };
             if let Some(value) = &value {
                 let number = number_of(value);
@@ -116,7 +132,12 @@ async fn watcher(engine: Engine, life: Rc<Life<Model>>, over: Rc<Cell<bool>>, se
                         return Err(format!("progress fell from {before} to {progress}"));
                     }
                     if over.get() && progress >= client.last_commit() {
-                        return Ok(());
+                        let left = overdue(&life.model.borrow(), client.clock().wall_ms());
+                        match left {
+                            Over::Nothing => return Ok(()),
+                            Over::ToCome => life.executor.sleep(Duration::from_millis(5)).await,
+                            Over::Untold(key) => return Err(format!("nobody told that {key:?} is over")),
+                        }
                     }
                     life.executor.sleep(Duration::from_micros(100)).await;
                 }
@@ -138,6 +159,22 @@ async fn watcher(engine: Engine, life: Rc<Life<Model>>, over: Rc<Cell<bool>>, se
     }
 }
 
+/// What the watcher was told to be there, and is over.
+enum Over {
+    Nothing,
+    /// It will be soon, or was a moment ago.
+    ToCome,
+    Untold(Vec<u8>),
+}
+
+fn overdue(model: &Model, now_ms: u64) -> Over {
+    match model.until.iter().min_by_key(|(_, at_ms)| **at_ms) {
+        None => Over::Nothing,
+        Some((key, at_ms)) if *at_ms + GRACE_MS < now_ms => Over::Untold(key.clone()),
+        Some(_) => Over::ToCome,
+    }
+}
+
 async fn client(engine: Engine, life: Rc<Life<Model>>, rounds: u64, seed: u64) -> Result<(), String> {
     let mut rng = Rng::stream(seed, "client");
     let client = engine.client();
@@ -153,7 +190,7 @@ async fn client(engine: Engine, life: Rc<Life<Model>>, rounds: u64, seed: u64) -
         let number = model.borrow_mut().next_number();
         let mut value = number.to_le_bytes().to_vec();
         let size = *rng.pick(&[8, 100, 2000]);
-        match rng.below(6) {
+        match rng.below(7) {
             0 => {
                 client.delete(KS, &key, sync).await.map_err(text)?;
             }
@@ -191,6 +228,13 @@ async fn client(engine: Engine, life: Rc<Life<Model>>, rounds: u64, seed: u64) -
                     Err(Error::Lock(LockError::NoSession { .. })) => return Ok(()),
                     Err(error) => return Err(text(error)),
                 }
+            }
+            4 => {
+                let key = [b"t".as_slice(), &key].concat();
+                let lives_ms = *rng.pick(&[1, 20, 200]);
+                let expiry = Expiry::at_ms(client.clock().wall_ms() + lives_ms);
+                let at = client.put(KS, &key, &value, WriteOptions { expiry, ..sync }).await.map_err(text)?;
+                model.borrow_mut().answered.insert(number, (key, at));
             }
             _ => {
                 value.resize(size, 0);
@@ -261,8 +305,8 @@ async fn compare(engine: &Engine, model: &Model) -> Result<(), String> {
     let keys: BTreeSet<_> = stored.keys().chain(told.keys()).collect();
     for key in keys {
         let (there, said) = (stored.get(key).map(|v| number_of(v)), told.get(key).map(|v| number_of(v)));
-        // A session may have ended since.
-        if there != said && !(key.starts_with(b"e") && there.is_none()) {
+        // A session may have ended since, or a time.
+        if there != said && !(key.starts_with(b"e") && there.is_none() || key.starts_with(b"t") && there.is_none()) {
             return Err(format!("{key:?} has {there:?}, the watcher was told {said:?}"));
         }
     }
@@ -319,12 +363,12 @@ async fn check(life: Life<Model>, seed: u64) -> Result<(), String> {
     support::check_closed(&life.host).await
 }
 
-fn run(seed: u64) -> Result<(Summary, [u64; 3]), String> {
+fn run(seed: u64) -> Result<(Summary, [u64; 4]), String> {
     let mut plan = Plan::new("a_watcher_sees_the_whole_history_over_any_death", seed);
     plan.config = SimConfig { step_budget: 600_000, ..plan.config };
     plan.points_max = Some(12);
     plan.damages = 2;
-    let counts = Rc::new(RefCell::new([0u64; 3]));
+    let counts = Rc::new(RefCell::new([0u64; 4]));
     let counted = Rc::clone(&counts);
     let scenario = move |life: Life<Model>| -> LocalFuture<'static, _> { Box::pin(scenario(life, seed)) };
     let check = move |life: Life<Model>| -> LocalFuture<'static, _> {
@@ -334,7 +378,7 @@ fn run(seed: u64) -> Result<(Summary, [u64; 3]), String> {
             check(life, seed).await?;
             let model = model.borrow();
             let mut counted = counted.borrow_mut();
-            for (sum, more) in counted.iter_mut().zip([model.events, model.resumed, model.cut_off]) {
+            for (sum, more) in counted.iter_mut().zip([model.events, model.resumed, model.cut_off, model.expired]) {
                 *sum += more;
             }
             Ok(())
@@ -353,12 +397,32 @@ fn a_watcher_sees_the_whole_history_over_any_death() {
         panic!("{}", failure.message);
     }
     let mut total = Summary::default();
-    let mut sums = [0; 3];
+    let mut sums = [0; 4];
     for (summary, counts) in summaries.values() {
         total.absorb(summary);
         sums.iter_mut().zip(counts).for_each(|(sum, more)| *sum += more);
     }
-    let [events, resumed, cut_off] = sums;
-    println!("{} seeds: {total}; {events} events, {resumed} resumed, {cut_off} cut off", summaries.len());
-    assert!(total.recoveries[0] > 0 && events > 0 && resumed > 0 && cut_off > 0, "{total}");
+    let [events, resumed, cut_off, expired] = sums;
+    println!(
+        "{} seeds: {total}; {events} events, {resumed} resumed, {cut_off} cut off, {expired} ended by time",
+        summaries.len()
+    );
+    assert!(total.recoveries[0] > 0 && events > 0 && resumed > 0 && cut_off > 0 && expired > 0, "{total}");
+}
+
+/// Proof that this test can fail: a watch that does not wait for what other shards have under way.
+#[cfg(feature = "canaries")]
+#[test]
+fn a_planted_mistake_is_found() {
+    use corering_engine::canary::{Canary, plant};
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let planted = |seed| {
+        plant(Some(Canary::HandOutEarly));
+        let ran = run(seed);
+        plant(None);
+        ran
+    };
+    let (_, failures) = run_seeds(0..20, threads, 1, planted, |_, _| ());
+    let failure = failures.first().expect("no seed finds it");
+    println!("found by seed {}: {}", failure.seed, failure.message);
 }

@@ -80,6 +80,8 @@ pub enum corering_op_kind {
     CORERING_OP_COMMIT = 10,
     /// In results only: the key of `corering_queue_get_for_update`.
     CORERING_OP_GET_FOR_UPDATE = 11,
+    /// In results only: the session of `corering_queue_lost` has lost something.
+    CORERING_OP_LOST = 12,
 }
 use corering_op_kind::*;
 

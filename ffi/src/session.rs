@@ -10,7 +10,10 @@ use crate::db::{Db, corering_db};
 use crate::engine::{NewSession, SessionId, SessionKey};
 use crate::failure::Failure;
 use crate::guard::guarded;
+use crate::lock::CORERING_LOCK_NAME_MAX;
 use crate::object::using;
+use crate::op::{Answer, corering_op_kind};
+use crate::queue::{Queue, corering_queue};
 use crate::raw::{Caller, c_struct};
 use crate::status::corering_status::{self, *};
 
@@ -60,8 +63,22 @@ pub struct corering_session_info {
     pub label: [u8; 256],
 }
 
+/// A hold that ended without being released: its lease ran out, or its session ended.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct corering_loss {
+    /// The hold's fencing token, with which nothing can be written any more.
+    pub token: u64,
+    pub name_len: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The lock's name, then zeroes.
+    pub name: [u8; 1024],
+}
+
 c_struct!(plain corering_session);
-c_struct!(zeroable corering_session_info);
+c_struct!(zeroable corering_session_info, corering_loss);
 c_struct!(growing corering_session_options, first_len 32);
 
 impl corering_session {
@@ -219,5 +236,61 @@ pub unsafe extern "C" fn corering_session_list(
         }
         count.set(all.len());
         Ok(if all.len() <= capacity { CORERING_OK } else { CORERING_BUFFER_TOO_SMALL })
+    })
+}
+
+/// The next hold that the session lost, waited for up to `wait_ms`; 0 only looks, CORERING_WAIT_FOREVER has no end. Losses are
+/// kept for the session from the first call of this, or of `corering_queue_lost`, on.
+///
+/// Owns: the caller keeps the session.
+/// Writes: `loss`, zeroes if there is none.
+/// Threads: any; each loss is told once, to one of those who ask.
+/// Status: OK; END if there was none in time; NO_SESSION if the session has ended, and with it all its holds, also those that were
+///   not told one by one; BUSY if more than 65536 waited to be taken: the oldest are gone, ask again for the others; WRONG_SECRET;
+///   INVALID_ARGUMENT; INVALID_HANDLE; CLOSED, also if the database is closed meanwhile; FORKED.
+/// Safety: `session` is null or a session; `loss` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn corering_session_lost(
+    db: *mut corering_db,
+    session: *const corering_session,
+    wait_ms: u64,
+    loss: *mut corering_loss,
+) -> corering_status {
+    guarded!(|c| {
+        let out = c.out(loss).required("loss")?;
+        let db = using::<Arc<Db>, _>(db)?;
+        let session = given(c, session)?;
+        let at_most = (wait_ms != u64::MAX).then_some(Duration::from_millis(wait_ms));
+        let Some(lost) = db.client.take_loss(session, at_most)? else { return Ok(CORERING_END) };
+        let mut name = [0; CORERING_LOCK_NAME_MAX];
+        let len = lost.name.len().min(name.len());
+        name[..len].copy_from_slice(&lost.name[..len]);
+        out.set(corering_loss { token: lost.token.0, name_len: len as u32, reserved: 0, name });
+        Ok(CORERING_OK)
+    })
+}
+
+/// Has a completion of the kind CORERING_OP_LOST arrive in the queue, once, when the session has lost a hold or has ended. Take with
+/// `corering_session_lost` and a `wait_ms` of 0 until END, then ask again. Asking again before completes what was asked first as
+/// CLOSED.
+///
+/// Owns: the caller keeps queue and session.
+/// Writes: nothing.
+/// Threads: any; does not wait.
+/// Status: OK; BUSY if the queue is full; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED. NO_SESSION and WRONG_SECRET are in the
+///   completion.
+/// Safety: `session` is null or a session.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn corering_queue_lost(
+    queue: *mut corering_queue,
+    session: *const corering_session,
+    user_data: u64,
+) -> corering_status {
+    guarded!(|c| {
+        let queue = using::<Queue, _>(queue)?;
+        let session = given(c, session)?;
+        let kind = corering_op_kind::CORERING_OP_LOST as u32;
+        queue.submit(user_data, kind, |()| Answer::Done, |db| db.client.loss_ready(session))?;
+        Ok(CORERING_OK)
     })
 }

@@ -79,7 +79,7 @@ pub struct corering_change {
     pub value_len: usize,
     /// The commit that made the change.
     pub version: u64,
-    /// Milliseconds since 1970 at which the value ceases to exist, of which nobody tells; 0: never.
+    /// Milliseconds since 1970 at which the value ceases to exist, of which a change tells then; 0: never.
     pub expires_at_ms: u64,
     pub keyspace: u32,
     /// Any of `corering_change_flags`.

@@ -15,7 +15,7 @@ fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-const EXPORTED: [&str; 89] = [
+const EXPORTED: [&str; 91] = [
     "corering_abi_version",
     "corering_batch_clear",
     "corering_batch_commit",
@@ -55,6 +55,7 @@ const EXPORTED: [&str; 89] = [
     "corering_queue_fd",
     "corering_queue_free",
     "corering_queue_get_for_update",
+    "corering_queue_lost",
     "corering_queue_new",
     "corering_queue_reap",
     "corering_queue_submit",
@@ -67,6 +68,7 @@ const EXPORTED: [&str; 89] = [
     "corering_session_keep_alive",
     "corering_session_kill",
     "corering_session_list",
+    "corering_session_lost",
     "corering_session_open",
     "corering_session_options_init",
     "corering_shard_count",
@@ -217,8 +219,9 @@ fn the_other_numbers_are_for_ever() {
         CORERING_OP_WATCH,
         CORERING_OP_COMMIT,
         CORERING_OP_GET_FOR_UPDATE,
+        CORERING_OP_LOST,
     ];
-    assert_eq!(ops.map(|op| op as u32), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    assert_eq!(ops.map(|op| op as u32), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
     assert_eq!([CORERING_ISOLATION_STRICT, CORERING_ISOLATION_SNAPSHOT].map(|level| level as u32), [0, 1]);
     assert_eq!([CORERING_TX_READ_ONLY, CORERING_TX_NO_FATE].map(|flag| flag as u32), [1, 2]);
     let modes = [CORERING_LOCK_EXCLUSIVE, CORERING_LOCK_SHARED, CORERING_LOCK_SEMAPHORE];
@@ -260,6 +263,8 @@ fn structs_are_laid_out_for_ever() {
     assert_eq!(size_of::<corering_session>(), 24);
     assert_eq!(size_of::<corering_session_info>(), 288);
     assert_eq!(offset_of!(corering_session_info, label), 32);
+    assert_eq!(size_of::<corering_loss>(), 1040);
+    assert_eq!(offset_of!(corering_loss, name), 16);
     assert!(size_of::<corering_session_options>() >= 32);
     assert_eq!(offset_of!(corering_session_options, label_len), 24);
     assert!(size_of::<corering_lock_options>() >= 48);

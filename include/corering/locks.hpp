@@ -164,6 +164,13 @@ inline write_options guarded_by(const lock &held, write_options options = {}) {
     return options;
 }
 
+/// A hold that ended without being released: its lease ran out, or its session ended.
+struct loss {
+    std::string name;
+    /// With which nothing can be written any more.
+    std::uint64_t token;
+};
+
 /// How a session is made.
 struct session_options {
     /// It ends when it was not kept alive for so long.
@@ -218,6 +225,24 @@ public:
         const std::lock_guard<std::mutex> held(keeper_->mutex);
         return keeper_->lost;
     }
+    /// The next hold that the session lost, waited for that long; none: as long as it takes. Nothing: there was none in time. Losses
+    /// are kept from the first call of this, or of `completion_queue::lost`, on. Once the session has ended, all its holds have, and
+    /// the answer is CORERING_ERROR_NO_SESSION.
+    result<std::optional<loss>> try_next_loss(std::optional<milliseconds> wait = std::nullopt) const {
+        std::uint64_t wait_ms = CORERING_WAIT_FOREVER;
+        if (wait) {
+            wait_ms = wait->count() > 0 ? static_cast<std::uint64_t>(wait->count()) : 0;
+        }
+        corering_loss raw;
+        const status code = corering_session_lost(keeper_->db, &keeper_->key, wait_ms, &raw);
+        if (code < 0) {
+            return failure::last(code);
+        }
+        if (code == CORERING_END) {
+            return std::optional<loss>();
+        }
+        return std::optional<loss>(loss{std::string(detail::view(raw.name, raw.name_len)), raw.token});
+    }
     result<done> try_keep_alive() { return detail::check(corering_session_keep_alive(keeper_->db, &keeper_->key)); }
     /// Ends it, with all its holds and waits. The object is empty afterwards, whatever the outcome.
     result<done> try_end() {
@@ -255,6 +280,9 @@ public:
             return try_attach(db, key, options).value();
         }
         void keep_alive() { (void)try_keep_alive().value(); }
+        std::optional<loss> next_loss(std::optional<milliseconds> wait = std::nullopt) const {
+            return try_next_loss(wait).value();
+        }
         void end() { (void)try_end().value(); }
         lock acquire(bytes name, const lock_options &options = {}) { return try_acquire(name, options).value(); })
 

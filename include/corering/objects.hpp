@@ -237,6 +237,10 @@ public:
         return detail::check(
             corering_queue_acquire(raw_.get(), &session.key(), name.data(), name.size(), &raw, user_data));
     }
+    /// There is a completion when the session has lost a hold or has ended: `session::next_loss` tells which.
+    result<done> try_lost(std::uint64_t user_data, const session &session) {
+        return detail::check(corering_queue_lost(raw_.get(), &session.key(), user_data));
+    }
     /// The commit is a completion.
     result<done> try_commit(std::uint64_t user_data, const transaction &tx) {
         return detail::check(corering_queue_commit(raw_.get(), tx.raw(), user_data));
@@ -290,6 +294,7 @@ public:
         void acquire(std::uint64_t user_data, const session &session, bytes name, const lock_options &options = {}) {
             (void)try_acquire(user_data, session, name, options).value();
         }
+        void lost(std::uint64_t user_data, const session &session) { (void)try_lost(user_data, session).value(); }
         void commit(std::uint64_t user_data, const transaction &tx) { (void)try_commit(user_data, tx).value(); }
         void get_for_update(std::uint64_t user_data, const transaction &tx, bytes key, std::uint32_t keyspace = 0) {
             (void)try_get_for_update(user_data, tx, key, keyspace).value();

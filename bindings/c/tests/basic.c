@@ -645,6 +645,56 @@ static void test_asynchronous_locks(corering_db *db)
     CHECK_OK(corering_session_end(db, &holder));
 }
 
+/* A session is told of each hold that it lost, and of its own end. */
+static void test_lost_locks(corering_db *db)
+{
+    corering_session holder = open_session(db, 60000, "holder"), other = open_session(db, 60000, "other");
+    corering_session wrong = holder;
+    corering_lock_options leased = lock_options(CORERING_LOCK_EXCLUSIVE, 0);
+    corering_queue *queue;
+    corering_result result;
+    corering_grant grant;
+    corering_loss loss;
+    leased.lease_ms = 20;
+    wrong.secret[0] ^= 1;
+    CHECK_OK(corering_queue_new(db, 8, &queue));
+    CHECK_STATUS(CORERING_END, corering_session_lost(db, &holder, 0, &loss));
+    CHECK(loss.token == 0 && loss.name_len == 0);
+    CHECK_OK(corering_queue_lost(queue, &holder, 1));
+    CHECK_OK(corering_lock_acquire(db, &holder, TEXT("leased"), &leased, &grant));
+    result = reap_one(queue);
+    CHECK(result.user_data == 1 && result.status == CORERING_OK && result.kind == CORERING_OP_LOST);
+    CHECK_OK(corering_session_lost(db, &holder, 0, &loss));
+    CHECK(loss.token == grant.token && loss.name_len == 6 && memcmp(loss.name, "leased", 7) == 0);
+    CHECK_STATUS(CORERING_END, corering_session_lost(db, &holder, 10, &loss));
+
+    /* Whoever asks again takes the place of who asked before; another session's losses are its own. */
+    CHECK_OK(corering_queue_lost(queue, &holder, 2));
+    CHECK_OK(corering_queue_lost(queue, &holder, 3));
+    result = reap_one(queue);
+    CHECK(result.user_data == 2 && result.status == CORERING_ERROR_CLOSED);
+    CHECK_OK(corering_value_free(&result.value));
+    CHECK_STATUS(CORERING_END, corering_session_lost(db, &other, 0, &loss));
+    CHECK_OK(corering_lock_acquire(db, &other, TEXT("others"), &leased, NULL));
+    CHECK_OK(corering_session_lost(db, &other, CORERING_WAIT_FOREVER, &loss));
+    CHECK(loss.name_len == 6 && memcmp(loss.name, "others", 6) == 0);
+    CHECK_OK(corering_queue_lost(queue, &wrong, 4));
+    result = reap_one(queue);
+    CHECK(result.user_data == 4 && result.status == CORERING_ERROR_WRONG_SECRET);
+    CHECK_OK(corering_value_free(&result.value));
+    CHECK_STATUS(CORERING_ERROR_WRONG_SECRET, corering_session_lost(db, &wrong, 0, &loss));
+
+    /* What a lock's owner gives back is not lost; what a session's end takes away is. */
+    CHECK_OK(corering_lock_acquire(db, &holder, TEXT("given"), NULL, NULL));
+    CHECK_OK(corering_lock_release(db, &holder, TEXT("given"), 0, NULL, NULL, NULL));
+    CHECK_OK(corering_session_kill(db, holder.id));
+    result = reap_one(queue);
+    CHECK(result.user_data == 3 && result.status == CORERING_OK);
+    CHECK_STATUS(CORERING_ERROR_NO_SESSION, corering_session_lost(db, &holder, 0, &loss));
+    CHECK_OK(corering_queue_free(queue));
+    CHECK_OK(corering_session_end(db, &other));
+}
+
 /* A session that was kept goes on after the database was closed and opened. */
 static void test_session_after_restart(const char *dir)
 {
@@ -984,6 +1034,7 @@ int main(int argc, char **argv)
     test_locks(db);
     test_guards(db);
     test_asynchronous_locks(db);
+    test_lost_locks(db);
     test_session_after_restart(dir);
     test_transactions(db);
     test_scan_of_a_transaction(db);

@@ -121,6 +121,8 @@ CALL(session_kill)
     return corering_session_kill(AT(0), is_made ? made.id : 1);
 }
 CALL(session_list) { return corering_session_list(AT(0), AT(1), LEN(0), AT(2)); }
+CALL(session_lost) { return corering_session_lost(AT(0), AT(1), 0, AT(2)); }
+CALL(queue_lost) { return corering_queue_lost(AT(0), AT(1), 7); }
 CALL(lock_options_init) { return corering_lock_options_init(AT(0), LEN(0)); }
 CALL(lock_acquire) { return corering_lock_acquire(AT(0), AT(1), AT(2), LEN(0), AT(3), AT(4)); }
 /* What needs a hold is given one, if that is possible. */
@@ -244,6 +246,9 @@ static const struct function functions[] = {
     F(session_kill, OK, CLOSED, POINTERS(HANDLE(db, DB)), NONE),
     /* There are more sessions than one by now. */
     F(session_list, SHORT, CLOSED, POINTERS(HANDLE(db, DB), OUT_ARRAY(sessions, PLAIN, corering_session_info), OUT(count, PLAIN, size_t, INVALID)), LENGTHS({"capacity", 1, SHORT})),
+    /* It holds nothing. */
+    F(session_lost, CORERING_END, CLOSED, POINTERS(HANDLE(db, DB), IN(session, SESSION, INVALID), OUT(loss, PLAIN, corering_loss, INVALID)), NONE),
+    F(queue_lost, OK, CLOSED, POINTERS(HANDLE(queue, QUEUE), IN(session, SESSION, INVALID)), NONE),
     F(lock_options_init, OK, OK, POINTERS(ROOM(options, PLAIN, sizeof(corering_lock_options), INVALID)), LENGTHS({"struct_size", sizeof(corering_lock_options), INVALID})),
     F(lock_acquire, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(session, SESSION, INVALID), IN(name, LOCK_NAME, INVALID), IN(options, LOCK_OPTIONS, OK), OUT(grant, PLAIN, corering_grant, OK)), LENGTHS({"name_len", LOCK_NAME_LEN, INVALID})),
     F(lock_release, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(session, SESSION, INVALID), IN(name, LOCK_NAME, INVALID), IN(options, LOCK_OPTIONS, OK), OUT(count, PLAIN, uint32_t, OK), OUT(expired, PLAIN, bool, OK)), LENGTHS({"name_len", LOCK_NAME_LEN, INVALID})),

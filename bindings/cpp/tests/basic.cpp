@@ -289,6 +289,28 @@ void asynchronous_locks(corering::db &db) {
     CHECK(db.get("k")->view() == "asynchronously");
 }
 
+/// A session is told of the holds that it lost, by a wait of its own or by a completion, and of its end.
+void losses(corering::db &db) {
+    auto session = db.new_session();
+    auto queue = db.new_queue(8);
+    lock_options leased;
+    leased.lease = milliseconds(20);
+    CHECK(!session.next_loss(milliseconds(0)));
+    queue.lost(7, session);
+    auto lock = session.acquire("leased", leased);
+    pollfd poller{queue.fd(), POLLIN, 0};
+    CHECK(poll(&poller, 1, 30000) == 1);
+    const auto reaped = queue.reap();
+    CHECK(reaped.size() == 1 && reaped[0].user_data() == 7 && reaped[0].ok());
+    const auto lost = session.next_loss(milliseconds(0));
+    CHECK(lost && lost->name == "leased" && lost->token == lock.token());
+    auto again = session.acquire("again", leased);
+    CHECK(session.next_loss()->token == again.token());
+    std::thread killer([&] { db.kill_session(session.key().id); });
+    CHECK(thrown([&] { session.next_loss(); }).code == CORERING_ERROR_NO_SESSION);
+    killer.join();
+}
+
 void recipes(corering::db &db) {
     auto a = db.new_session(), b = db.new_session();
     corering::election of_a(db, a, "boss"), of_b(db, b, "boss");
@@ -562,6 +584,7 @@ int main(int argc, char **argv) {
     locks(db);
     keeping_alive(db);
     asynchronous_locks(db);
+    losses(db);
     recipes(db);
     transactions(db);
     watches(db);

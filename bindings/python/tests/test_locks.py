@@ -25,6 +25,37 @@ def eventually(holds: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
+def test_a_session_is_told_what_it_lost(db: corering.Database) -> None:
+    with db.session() as session:
+        assert session.next_loss(timeout=0) is None
+        lock = session.lock("leased", ttl=0.02)
+        assert lock.acquire()
+        assert session.next_loss(timeout=30) == corering.Loss(b"leased", lock.token)
+        with session.lock("given", ttl=10):
+            pass
+        assert session.next_loss(timeout=0.01) is None
+        db.kill_session(session.id)
+        with pytest.raises(corering.NoSessionError):
+            session.next_loss()
+        session.detach()
+
+
+def test_a_task_is_told_what_its_session_lost(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with await aio.open(tmp_path / "db", **SMALL) as db:
+            async with db.lock("leased", ttl=0.3) as lock:
+                waiting = asyncio.ensure_future(db.next_loss(lock.session))
+                await asyncio.sleep(0.01)
+                assert not waiting.done()
+                # A task that is cancelled takes no loss away.
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+                assert await db.next_loss(lock.session) == corering.Loss(b"leased", lock.token)
+
+    asyncio.run(main())
+
+
 def test_a_lock_is_held_in_its_block_and_guards_writes(db: corering.Database) -> None:
     with db.session() as other:
         with db.lock("name", ttl=10) as lock:

@@ -142,15 +142,18 @@ fn describe_keys(reply: &mut Reply<'_>, keys: &Keys) {
     reply.bulk(b"find_keys");
     reply.map(2);
     reply.bulk(b"type");
-    reply.bulk(b"range");
+    let (kind, spec): (&str, [(&str, i64); 3]) = if keys.counted {
+        ("keynum", [("keynumidx", 0), ("firstkey", 1), ("keystep", keys.step as i64)])
+    } else {
+        ("range", [("lastkey", keys.last), ("keystep", keys.step as i64), ("limit", 0)])
+    };
+    reply.bulk(kind.as_bytes());
     reply.bulk(b"spec");
-    reply.map(3);
-    reply.bulk(b"lastkey");
-    reply.integer(keys.last);
-    reply.bulk(b"keystep");
-    reply.integer(keys.step as i64);
-    reply.bulk(b"limit");
-    reply.integer(0);
+    reply.map(spec.len());
+    for (name, number) in spec {
+        reply.bulk(name.as_bytes());
+        reply.integer(number);
+    }
 }
 
 fn docs(session: &mut Session, request: Request<'_>) -> Outcome {
@@ -252,7 +255,7 @@ fn whole_command<'a>(request: Request<'a>) -> Result<(&'static Entry, Request<'a
 
 fn getkeys(session: &mut Session, request: Request<'_>) -> Outcome {
     let (entry, whole) = whole_command(request)?;
-    let places: Vec<usize> = entry.command.keys.iter().flat_map(|keys| keys.positions(whole.len())).collect();
+    let places: Vec<usize> = entry.command.keys.iter().flat_map(|keys| keys.positions(whole)).collect();
     let mut reply = session.reply();
     reply.array(places.len());
     for place in places {
@@ -266,7 +269,7 @@ fn getkeysandflags(session: &mut Session, request: Request<'_>) -> Outcome {
     let mut found = Vec::new();
     for keys in entry.command.keys {
         let access = if keys.access.has(Access::VARIABLE) { access_of(entry, whole) } else { keys.access };
-        found.extend(keys.positions(whole.len()).map(|place| (whole.arg(place), access)));
+        found.extend(keys.positions(whole).map(|place| (whole.arg(place), access)));
     }
     let mut reply = session.reply();
     reply.array(found.len());

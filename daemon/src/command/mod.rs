@@ -22,6 +22,7 @@ mod object;
 mod options;
 mod pubsub;
 mod scan;
+mod script;
 mod server;
 mod sessions;
 mod spec;

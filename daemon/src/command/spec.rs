@@ -64,6 +64,9 @@ bits! {
         ALLOW_BUSY = 11 => "allow_busy",
         PUBSUB = 12 => "pubsub",
         SKIP_SLOWLOG = 13 => "skip_slowlog",
+        SKIP_MONITOR = 14 => "skip_monitor",
+        NO_MANDATORY_KEYS = 15 => "no_mandatory_keys",
+        MOVABLEKEYS = 16 => "movablekeys",
     }
 }
 
@@ -82,6 +85,7 @@ bits! {
         PUBSUB = 9 => "@pubsub",
         LOCK = 10 => "@lock",
         TRANSACTION = 11 => "@transaction",
+        SCRIPTING = 12 => "@scripting",
     }
 }
 
@@ -109,16 +113,23 @@ pub struct Keys {
     pub last: i64,
     pub step: usize,
     pub notes: Option<&'static str>,
+    /// The first argument says how many keys follow it.
+    pub counted: bool,
 }
 
 impl Keys {
     pub const fn one(first: usize, access: Access) -> Keys {
-        Keys { access, first, last: 0, step: 1, notes: None }
+        Keys { access, first, last: 0, step: 1, notes: None, counted: false }
     }
 
     /// All arguments from the first on, or each `step`th.
     pub const fn all(step: usize, access: Access) -> Keys {
-        Keys { access, first: 1, last: -1, step, notes: None }
+        Keys { access, first: 1, last: -1, step, notes: None, counted: false }
+    }
+
+    /// As many as the argument `count` says, behind it.
+    pub const fn counted(count: usize, access: Access) -> Keys {
+        Keys { access, first: count, last: 0, step: 1, notes: None, counted: true }
     }
 
     pub const fn noted(mut self, notes: &'static str) -> Keys {
@@ -126,8 +137,14 @@ impl Keys {
         self
     }
 
-    /// The places of the keys among `argc` arguments.
-    pub fn positions(&self, argc: usize) -> impl Iterator<Item = usize> + use<> {
+    /// The places of the keys among a command's arguments.
+    pub fn positions(&self, whole: Request<'_>) -> impl Iterator<Item = usize> + use<> {
+        let argc = whole.len();
+        if self.counted {
+            let count = std::str::from_utf8(whole.arg(self.first)).ok().and_then(|text| text.parse().ok());
+            let last = self.first.saturating_add(count.unwrap_or(0));
+            return (self.first + 1..=last.min(argc.saturating_sub(1))).step_by(1);
+        }
         let last = if self.last >= 0 {
             self.first + self.last as usize
         } else {
@@ -146,6 +163,7 @@ pub enum Group {
     Pubsub,
     Lock,
     Transactions,
+    Scripting,
 }
 
 impl Group {
@@ -158,6 +176,7 @@ impl Group {
             Group::Pubsub => "pubsub",
             Group::Lock => "lock",
             Group::Transactions => "transactions",
+            Group::Scripting => "scripting",
         }
     }
 }
@@ -252,7 +271,7 @@ impl Command {
         if self.flags.has(Flags::WRITE) {
             all = all.or(Categories::WRITE);
         }
-        if self.flags.has(Flags::READONLY) {
+        if self.flags.has(Flags::READONLY) && self.group != Group::Scripting {
             all = all.or(Categories::READ);
         }
         if self.flags.has(Flags::ADMIN) {
@@ -263,7 +282,7 @@ impl Command {
 
     /// First key, last key and step, as clients of old read them.
     pub fn key_range(&self) -> (i64, i64, i64) {
-        let Some(first) = self.keys.first() else { return (0, 0, 0) };
+        let Some(first) = self.keys.first().filter(|keys| !keys.counted) else { return (0, 0, 0) };
         let last = self.keys.iter().map(|keys| if keys.last < 0 { keys.last } else { keys.first as i64 + keys.last });
         let last = last.reduce(|a, b| if a < 0 { a } else { a.max(b) }).unwrap_or(0);
         (first.first as i64, last, first.step as i64)

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use super::spec::Command;
 use super::{
-    client, config_command, connection, docs, guard, keys, locks, multi_key, object, pubsub, server, sessions, strings,
-    transaction, tx, watches,
+    client, config_command, connection, docs, guard, keys, locks, multi_key, object, pubsub, script, server, sessions,
+    strings, transaction, tx, watches,
 };
 use crate::server::Session;
 
@@ -48,6 +48,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         transaction::COMMANDS,
         tx::COMMANDS,
         pubsub::COMMANDS,
+        script::COMMANDS,
         watches::COMMANDS,
     ];
     families.into_iter().flatten()

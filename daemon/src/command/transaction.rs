@@ -79,7 +79,8 @@ pub fn queue(session: &mut Session, entry: &'static Entry, request: Request<'_>)
     let command = entry.command;
     let is_lock = command.group == Group::Lock && command.name != "guard";
     let is_watch = entry.full_name.starts_with("key.") && entry.full_name != "key.put";
-    if command.flags.has(Flags::NO_MULTI) || is_lock || is_watch {
+    let is_script = command.group == Group::Scripting && !command.keys.is_empty();
+    if command.flags.has(Flags::NO_MULTI) || is_lock || is_watch || is_script {
         return Err(NOT_INSIDE);
     }
     if !is_part_of_step(entry) && (command.flags.has(Flags::WRITE) || command.flags.has(Flags::READONLY)) {

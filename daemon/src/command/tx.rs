@@ -58,7 +58,7 @@ pub const COMMANDS: &[Command] = &[
         .usage("<id> <key> <value> [the options of SET]")
         .summary("Sets the string of a key when the transaction commits."),
     row("tx.del", -3, FAST.or(Flags::WRITE), Handler::Later(del))
-        .keys(&[Keys { access: Access::RM.or(Access::DELETE), first: 2, last: -1, step: 1, notes: None }])
+        .keys(&[Keys { access: Access::RM.or(Access::DELETE), first: 2, last: -1, step: 1, notes: None, counted: false }])
         .usage("<id> <key> [<key> ...]")
         .complexity("O(N) where N is the number of keys given")
         .summary("Deletes keys when the transaction commits; returns how many it sees."),

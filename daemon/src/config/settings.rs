@@ -50,6 +50,8 @@ pub struct Settings {
     pub durability: Durability,
     pub memtable_bytes: u64,
     pub segment_bytes: u64,
+    /// Log kept for watches beyond what recovery needs, per shard.
+    pub history_bytes: u64,
     pub inbox_len: u32,
     pub pin_threads: bool,
     pub log_level: LogLevel,
@@ -87,6 +89,7 @@ impl Default for Settings {
             durability: Durability::Sync,
             memtable_bytes: engine.memtable_bytes,
             segment_bytes: engine.segment_bytes,
+            history_bytes: engine.history_bytes,
             inbox_len: engine.inbox_len,
             pin_threads: engine.pin_threads,
             log_level: LogLevel::Info,
@@ -116,6 +119,7 @@ impl Settings {
             durability: self.durability,
             memtable_bytes: self.memtable_bytes,
             segment_bytes: self.segment_bytes,
+            history_bytes: self.history_bytes,
             inbox_len: self.inbox_len,
             pin_threads: self.pin_threads,
             ..Options::default()

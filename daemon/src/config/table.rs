@@ -86,6 +86,8 @@ pub static SETTINGS: &[Setting] = &[
         |s, v| { s.memtable_bytes = values::bytes(v, 64 << 10, 1 << 40)?; Ok(()) }, |s| s.memtable_bytes.to_string()),
     row("segment-bytes", "BYTES", "Length of a full-grown log segment [default: 64mb]", AtStart,
         |s, v| { s.segment_bytes = values::bytes(v, 64 << 10, 4 << 30)?; Ok(()) }, |s| s.segment_bytes.to_string()),
+    row("history-bytes", "BYTES", "Log kept per shard for KEY.WATCH ... FROM, beyond what a restart needs [default: 0]", AtStart,
+        |s, v| { s.history_bytes = values::bytes(v, 0, 1 << 40)?; Ok(()) }, |s| s.history_bytes.to_string()),
     row("inbox-len", "N", "Requests that may wait for one shard [default: 8192]", AtStart,
         |s, v| { s.inbox_len = values::integer(v, 2, 1 << 20)? as u32; Ok(()) }, |s| s.inbox_len.to_string()),
     row("pin-threads", "YES|NO", "Pin each shard to its processor [default: yes]", AtStart,

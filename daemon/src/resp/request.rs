@@ -144,6 +144,17 @@ impl KeptRequest {
         kept
     }
 
+    /// One of words that did not come from a client.
+    pub fn of(words: &[Vec<u8>]) -> KeptRequest {
+        let mut kept = KeptRequest { bytes: words.concat(), spans: Vec::with_capacity(words.len()) };
+        let mut start = 0;
+        for word in words {
+            kept.spans.push(Span { start, len: word.len() as u32 });
+            start += word.len() as u32;
+        }
+        kept
+    }
+
     pub fn request(&self) -> Request<'_> {
         Request { bytes: &self.bytes, spans: &self.spans }
     }

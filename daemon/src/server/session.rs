@@ -32,6 +32,7 @@ use super::{ClientFlags, Event};
 use crate::command::{Answer, Cell, CommandError, Cursors, Outcome, is_fenced};
 use crate::config::Settings;
 use crate::resp::{Limits, Protocol, Reply};
+use crate::script::Scripts;
 
 /// Which replies the client wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -241,6 +242,15 @@ impl Session {
     pub fn set_protocol(&mut self, protocol: Protocol) {
         self.protocol = protocol;
         self.info().set_protocol(protocol);
+    }
+
+    /// Have replies written by another protocol, for a while and without telling anybody; gives the one before.
+    pub fn speak(&mut self, protocol: Protocol) -> Protocol {
+        std::mem::replace(&mut self.protocol, protocol)
+    }
+
+    pub fn scripts(&self) -> &Scripts {
+        &self.server.shared.scripts
     }
 
     pub fn authenticate(&mut self) {

@@ -19,6 +19,7 @@ use super::transactions::OpenTransactions;
 use crate::command::{Cursors, KeyCount};
 use crate::config::Settings;
 use crate::logging::LevelHandle;
+use crate::script::Scripts;
 
 /// What a run of the server is called, and where it is found.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +64,7 @@ pub struct Shared {
     pub saves: Arc<Saves>,
     pub cursors: Cursors,
     pub key_counts: KeyCounts,
+    pub scripts: Scripts,
     pub control: Control,
     pub levels: LevelHandle,
     pub identity: ArcSwap<Identity>,
@@ -98,6 +100,7 @@ impl Shared {
             saves: Saves::new(),
             cursors: Cursors::default(),
             key_counts: KeyCounts::default(),
+            scripts: Scripts::default(),
             control,
             levels,
             identity: ArcSwap::from_pointee(identity),

@@ -42,21 +42,22 @@ impl Told {
 }
 
 pub type Done = (Answer, Vec<Told>);
-type Step = Box<dyn FnMut(&mut Tx<'_>) -> Result<Done, Error> + Send>;
+pub(super) type Step = Box<dyn FnMut(&mut Tx<'_>) -> Result<Done, Error> + Send>;
 
 /// What one command of an EXEC comes to.
 #[derive(Default)]
 pub struct Gathered {
-    keys: Vec<Vec<u8>>,
+    pub(super) keys: Vec<Vec<u8>>,
     /// It looks at keys that it does not name.
     all_keys: bool,
-    guards: Vec<Guard>,
-    step: Option<Step>,
+    pub(super) guards: Vec<Guard>,
+    pub(super) step: Option<Step>,
     /// What it answered without a step.
     pub(super) reply: Vec<u8>,
 }
 
 /// A key that must not have changed.
+#[derive(Clone, Debug)]
 pub struct Watched {
     keyspace: Keyspace,
     key: Vec<u8>,
@@ -66,14 +67,14 @@ pub struct Watched {
 }
 
 impl Watched {
-    fn look(tx: &Tx<'_>, keyspace: Keyspace, key: Vec<u8>) -> Result<Watched, Error> {
+    pub(super) fn look(tx: &Tx<'_>, keyspace: Keyspace, key: Vec<u8>) -> Result<Watched, Error> {
         let version = tx.get(keyspace, &key)?.map(|value| value.version);
         let last_change = tx.last_change(keyspace, &key)?;
         Ok(Watched { keyspace, key, version, last_change })
     }
 
     /// A key that was not there, was set and is gone again has changed too, unless all trace of that is gone from the tables.
-    fn has_changed(&self, tx: &Tx<'_>) -> Result<bool, Error> {
+    pub(super) fn has_changed(&self, tx: &Tx<'_>) -> Result<bool, Error> {
         let version = tx.get(self.keyspace, &self.key)?.map(|value| value.version);
         Ok(version != self.version || tx.last_change(self.keyspace, &self.key)? > self.last_change)
     }
@@ -126,7 +127,7 @@ impl Batch {
 }
 
 /// An error of the engine, not of a command, undoes all of them; but for values that are too large for it, which are the command's fault.
-fn undoes(answer: &Answer) -> Option<Error> {
+pub(super) fn undoes(answer: &Answer) -> Option<Error> {
     let Answer::Failed(error) = answer else { return None };
     let ours = |cause: &&Error| !matches!(cause, Error::KeyTooLarge { .. } | Error::ValueTooLarge { .. });
     error.cause().filter(ours).cloned()

@@ -13,10 +13,10 @@ use crate::lock::deadlock::{Blocked, WaitAt};
 use crate::lock::look::{LockInfo, Page};
 use crate::lock::sessions::{LockLost, SessionInfo};
 use crate::lock::table::Ask;
-use crate::lock::{AskId, Grant, Mode, SessionKey, check_lease, check_mode, check_name};
+use crate::lock::{AskId, Grant, Mode, SessionKey, check_lease, check_mode, check_name, longest_ms};
 use crate::options::Durability;
 use crate::pending::{Completer, Helper, Pending, pending};
-use crate::shard::{LockRequest, NameFilter, Released, Request, ShardHandle, Wait};
+use crate::shard::{InPlace, LockRequest, NameFilter, Released, Request, ShardCore, ShardHandle, Wait};
 
 /// Holders and waiters that [`Client::lock_info`] tells of.
 const SHOWN_MAX: usize = 1000;
@@ -215,6 +215,30 @@ impl Client {
         self.shared.sessions.listen(Box::new(listener));
     }
 
+    /// The next hold that the session lost, since the first call of this or of [`Client::on_loss_ready`]: its lease ran out, or the
+    /// session ended. Waited for up to `at_most` in this thread, which must not be a shard's own; `None`: there was none in time.
+    /// Once the session has ended, all its holds have, and the answer is [`crate::lock::LockError::NoSession`].
+    pub fn take_loss(&self, session: SessionKey, at_most: Option<Duration>) -> Result<Option<LockLost>> {
+        self.check_open()?;
+        self.shared.sessions.with_losses(session, |losses| losses.take(at_most)).map_err(Error::Lock)?
+    }
+
+    /// Have `notify` called once, when [`Client::take_loss`] has something to say: now, if it is so already. One waits at a time: who
+    /// asked before is dropped. It may be called on a shard's thread, must be quick, and calls nothing of the engine.
+    pub fn on_loss_ready(&self, session: SessionKey, notify: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.check_open()?;
+        self.shared.sessions.with_losses(session, |losses| losses.on_ready(Box::new(notify))).map_err(Error::Lock)
+    }
+
+    /// As [`Client::on_loss_ready`], for tasks.
+    pub fn loss_ready(&self, session: SessionKey) -> Pending<()> {
+        let (completer, answer) = pending(None);
+        match self.on_loss_ready(session, move || completer.complete(Ok(()))) {
+            Ok(()) => answer,
+            Err(error) => Pending::ready(Err(error)),
+        }
+    }
+
     /// How many sessions there are.
     pub fn session_count(&self) -> usize {
         self.shared.sessions.count()
@@ -252,40 +276,49 @@ impl Client {
 
     fn ask_for(&self, name: &[u8], acquire: Acquire, id: Option<AskId>) -> Pending<Grant> {
         let lease = acquire.lease.map(|lease| check_lease("a lease", lease)).transpose();
-        let checked = self.check_lock(name, acquire.session).and_then(|()| check_mode(acquire.mode)).and(lease);
-        let lease_ms = match checked {
-            Ok(lease_ms) => lease_ms,
+        let checked = self.check_lock(name, acquire.session);
+        let checked = checked.and_then(|ttl_ms| check_mode(acquire.mode).and(lease).map(|lease_ms| (ttl_ms, lease_ms)));
+        let (ttl_ms, lease_ms) = match checked {
+            Ok(checked) => checked,
             Err(error) => return Pending::ready(Err(error)),
         };
         let ask = Ask { session: acquire.session.id, mode: acquire.mode, lease_ms };
         let (wait, level) = (acquire.wait, acquire.durability.unwrap_or(Durability::Sync));
-        if level != Durability::Sync
-            && let Err(error) = self
-                .shared
-                .sessions
-                .longest_ms(ask.session, lease_ms)
-                .map_or(Ok(()), |ms| self.shared.root.promise_unsynced(ms))
-        {
-            return Pending::ready(Err(error));
+        let handle = self.handle_of_lock(name);
+        if level != Durability::Sync {
+            if let Err(error) = self.shared.root.promise_unsynced(longest_ms(ttl_ms, lease_ms)) {
+                return Pending::ready(Err(error));
+            }
+            let in_place = self.in_place(handle, |core, later| core.acquire_in_place(name, &ask, level, later));
+            if let Some(answer) = in_place {
+                return answer;
+            }
         }
         self.ask_lock(name, |name, reply| LockRequest::Acquire { name, ask, wait, level, id, reply })
     }
 
     pub fn release(&self, lock: LockHandle<'_>, durability: Option<Durability>) -> Pending<Released> {
         let (session, token, level) = (lock.session.id, lock.token, self.level_of(durability));
-        match self.check_lock(lock.name, lock.session) {
-            Ok(()) => {
-                self.ask_lock(lock.name, |name, reply| LockRequest::Release { name, session, token, level, reply })
-            }
-            Err(error) => Pending::ready(Err(error)),
+        if let Err(error) = self.check_lock(lock.name, lock.session) {
+            return Pending::ready(Err(error));
         }
+        if level != Durability::Sync {
+            let handle = self.handle_of_lock(lock.name);
+            let name = lock.name;
+            let in_place =
+                self.in_place(handle, |core, later| core.release_in_place(name, session, token, level, later));
+            if let Some(answer) = in_place {
+                return answer;
+            }
+        }
+        self.ask_lock(lock.name, |name, reply| LockRequest::Release { name, session, token, level, reply })
     }
 
     /// From exclusive to shared, without letting go.
     pub fn downgrade(&self, lock: LockHandle<'_>, durability: Option<Durability>) -> Pending<Grant> {
         let (session, token, level) = (lock.session.id, lock.token, self.level_of(durability));
         match self.check_lock(lock.name, lock.session) {
-            Ok(()) => {
+            Ok(_) => {
                 self.ask_lock(lock.name, |name, reply| LockRequest::Downgrade { name, session, token, level, reply })
             }
             Err(error) => Pending::ready(Err(error)),
@@ -296,7 +329,7 @@ impl Client {
     pub fn renew(&self, lock: LockHandle<'_>) -> Pending<FencingToken> {
         let (session, token) = (lock.session.id, lock.token);
         match self.check_lock(lock.name, lock.session) {
-            Ok(()) => self.ask_lock(lock.name, |name, reply| LockRequest::Renew { name, session, token, reply }),
+            Ok(_) => self.ask_lock(lock.name, |name, reply| LockRequest::Renew { name, session, token, reply }),
             Err(error) => Pending::ready(Err(error)),
         }
     }
@@ -337,10 +370,34 @@ impl Client {
 
     // -- within
 
-    fn check_lock(&self, name: &[u8], session: SessionKey) -> Result<()> {
+    /// The session's time to live.
+    fn check_lock(&self, name: &[u8], session: SessionKey) -> Result<u64> {
         self.check_open()?;
         check_name(name)?;
         self.shared.sessions.check(session, self.now_ms()).map_err(Error::Lock)
+    }
+
+    fn handle_of_lock(&self, name: &[u8]) -> &Arc<ShardHandle> {
+        &self.shared.shards[self.shard_of_lock(name).index()]
+    }
+
+    /// Try to have something done to a lock in this thread. `None`: nothing was done.
+    fn in_place<T>(
+        &self,
+        handle: &Arc<ShardHandle>,
+        step: impl FnOnce(&mut ShardCore, &mut dyn FnMut() -> Completer<T>) -> InPlace<T>,
+    ) -> Option<Pending<T>> {
+        let mut answer = None;
+        let mut later = || {
+            let (completer, pending) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
+            answer = Some(pending);
+            completer
+        };
+        match handle.in_place(|core| step(core, &mut later))? {
+            InPlace::Done(done) => Some(Pending::ready(Ok(done))),
+            InPlace::Later => answer,
+            InPlace::Not => None,
+        }
     }
 
     pub(super) fn level_of(&self, durability: Option<Durability>) -> Durability {
@@ -352,8 +409,7 @@ impl Client {
     }
 
     fn ask_lock<T>(&self, name: &[u8], make: impl FnOnce(Box<[u8]>, Completer<T>) -> LockRequest) -> Pending<T> {
-        let handle = &self.shared.shards[self.shard_of_lock(name).index()];
-        ask_shard(handle, |reply| make(name.into(), reply))
+        ask_shard(self.handle_of_lock(name), |reply| make(name.into(), reply))
     }
 }
 

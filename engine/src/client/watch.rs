@@ -17,12 +17,13 @@ impl Client {
         self.check_open()?;
         check_sizes(keys.bytes(), 0)?;
         let hub = &self.shared.hub;
+        let began_ms = options.from.map_or_else(|| self.shared.clock.wall_ms(), |_| 0);
         loop {
             let round = hub.round();
             for handle in &self.shared.shards {
                 handle.with_core(|core| core.begin_feed(hub, round));
             }
-            let make = |from| Queue::new(keyspace, keys.clone(), options.limit_bytes, from);
+            let make = |from| Queue::new(keyspace, keys.clone(), options.limit_bytes, from, began_ms);
             if let Some(entered) = hub.enter(round, options.from, make) {
                 let (id, queue) = entered?;
                 return Ok(Watch::new(queue, Arc::clone(hub), id));

@@ -280,13 +280,13 @@ impl Client {
     /// The session lives and this is its secret.
     pub fn check_session_key(&self, session: SessionKey) -> Result<()> {
         self.check_open()?;
-        self.shared.sessions.check(session, self.now_ms()).map_err(Error::Lock)
+        self.shared.sessions.check(session, self.now_ms()).map(drop).map_err(Error::Lock)
     }
 
     /// Whoever writes for a session knows its secret.
     pub(super) fn check_session(&self, options: WriteOptions) -> Result<()> {
         match options.session {
-            Some(session) => self.shared.sessions.check(session, self.now_ms()).map_err(Error::Lock),
+            Some(session) => self.shared.sessions.check(session, self.now_ms()).map(drop).map_err(Error::Lock),
             None => Ok(()),
         }
     }

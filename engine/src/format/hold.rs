@@ -69,7 +69,14 @@ const HASHED_LEN: usize = 18;
 
 /// Where a lock's holds lie: a key that is on the lock's shard.
 pub fn place_of(name: &[u8]) -> Vec<u8> {
-    let mut key = Vec::with_capacity(name.len() + HASHED_LEN + 1 + SESSION_LEN);
+    let mut key = Vec::new();
+    put_place(name, &mut key);
+    key
+}
+
+fn put_place(name: &[u8], key: &mut Vec<u8>) {
+    key.clear();
+    key.reserve(name.len() + HASHED_LEN + 1 + SESSION_LEN);
     let form = if hash_tag(name).len() < name.len() {
         key.extend_from_slice(name);
         0
@@ -84,7 +91,6 @@ pub fn place_of(name: &[u8]) -> Vec<u8> {
         1
     };
     key.push(form);
-    key
 }
 
 /// The token of [`place_of`], which decides on which shard a lock is.
@@ -93,10 +99,10 @@ pub fn token_of_place(name: &[u8]) -> Token {
     if hash_tag(name).len() == name.len() && name.contains(&b'}') { token_of(&place_of(name)) } else { token_of(name) }
 }
 
-pub fn hold_key(name: &[u8], session: SessionId) -> Vec<u8> {
-    let mut key = place_of(name);
+/// The key of a session's hold, in memory that is used again.
+pub fn hold_key(name: &[u8], session: SessionId, key: &mut Vec<u8>) {
+    put_place(name, key);
     key.extend_from_slice(&session.0.to_be_bytes());
-    key
 }
 
 /// The name and session of a hold's key.
@@ -210,6 +216,11 @@ mod tests {
         let mut expected = vec![0; 34];
         (expected[0], expected[8], expected[24], expected[32], expected[33]) = (1, 1, 2, b'm', b'e');
         assert_eq!(session.encode(), expected);
+        let hold_key = |name: &[u8], session| {
+            let mut key = vec![7; 3];
+            hold_key(name, session, &mut key);
+            key
+        };
         assert_eq!(hold_key(b"a", SessionId(258)), b"{a}\x01\0\0\0\0\0\0\x01\x02");
         assert_eq!(hold_key(b"{t}a", SessionId(258)), b"{t}a\0\0\0\0\0\0\0\x01\x02");
         assert_eq!(hold_key(b"}", SessionId(258)), b"{285648a459bdb2b3}}\x02\0\0\0\0\0\0\x01\x02");
@@ -223,7 +234,8 @@ mod tests {
         ) {
             let ring = Ring::new(7, VNODES);
             for session in sessions {
-                let key = hold_key(&name, SessionId(session));
+                let mut key = Vec::new();
+                hold_key(&name, SessionId(session), &mut key);
                 prop_assert_eq!(parse_hold_key(&key).unwrap(), (name.as_slice(), SessionId(session)));
                 prop_assert_eq!(ring.owner_of_key(&key), ring.owner_of_key(&place_of(&name)));
             }

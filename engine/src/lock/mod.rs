@@ -8,6 +8,7 @@ pub mod deadlock;
 mod hold;
 pub mod line;
 pub mod look;
+pub mod losses;
 mod names;
 pub mod sessions;
 pub mod table;
@@ -178,6 +179,12 @@ pub fn check_lease(what: &str, time: Duration) -> Result<u64> {
         return Ok(u64::try_from(time.as_millis()).expect("a year of milliseconds"));
     }
     Err(Error::invalid(format!("{what} is {time:?}; it must be between 1 ms and {} days", LEASE_MAX.as_secs() / 86400)))
+}
+
+/// How long a hold may last after all contact with its session is lost.
+pub fn longest_ms(ttl_ms: u64, lease_ms: Option<u64>) -> u64 {
+    let longest = lease_ms.map_or(ttl_ms, |lease| lease.min(ttl_ms));
+    longest + margin_ms(longest)
 }
 
 /// What is waited for beyond a lease before somebody else is served: clocks run at different rates.

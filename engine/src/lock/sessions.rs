@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use super::losses::Losses;
 use super::table::BySession;
 use super::timers::Timers;
 use super::{LockError, SessionKey, margin_ms};
+use crate::error::Error;
 use crate::event::Event;
 use crate::ids::{FencingToken, SessionId};
 
@@ -24,6 +26,7 @@ struct Session {
     deadline_ms: AtomicU64,
     /// How often it stands in line, anywhere.
     waits: AtomicU32,
+    losses: Losses,
 }
 
 /// A session, to look at.
@@ -68,8 +71,14 @@ impl Sessions {
     /// A session begins to live, for its whole time.
     pub fn add(&self, key: SessionKey, ttl_ms: u64, label: Vec<u8>, now_ms: u64) {
         let deadline_ms = now_ms.saturating_add(ttl_ms);
-        let session =
-            Session { secret: key.secret, ttl_ms, label, deadline_ms: AtomicU64::new(deadline_ms), waits: 0.into() };
+        let session = Session {
+            secret: key.secret,
+            ttl_ms,
+            label,
+            deadline_ms: AtomicU64::new(deadline_ms),
+            waits: 0.into(),
+            losses: Losses::default(),
+        };
         let sessions = {
             let mut all = self.all.write();
             all.insert(key.id, Arc::new(session));
@@ -96,19 +105,11 @@ impl Sessions {
         if session.secret == key.secret { Ok(look(session)) } else { Err(LockError::WrongSecret { id: key.id }) }
     }
 
-    /// How long a hold of this session may last after all contact with it is lost.
-    pub fn longest_ms(&self, id: SessionId, lease_ms: Option<u64>) -> Option<u64> {
-        let ttl_ms = self.all.read().get(&id)?.ttl_ms;
-        let longest = lease_ms.map_or(ttl_ms, |lease| lease.min(ttl_ms));
-        Some(longest + margin_ms(longest))
-    }
-
-    /// The session lives and this is its secret.
-    pub fn check(&self, key: SessionKey, now_ms: u64) -> Result<(), LockError> {
-        match self.with(key, |session| now_ms < session.deadline_ms.load(Ordering::Acquire))? {
-            true => Ok(()),
-            false => Err(LockError::NoSession { id: key.id }),
-        }
+    /// The session lives and this is its secret; gives its time to live.
+    pub fn check(&self, key: SessionKey, now_ms: u64) -> Result<u64, LockError> {
+        let looked =
+            |session: &Session| (now_ms < session.deadline_ms.load(Ordering::Acquire)).then_some(session.ttl_ms);
+        self.with(key, looked)?.ok_or(LockError::NoSession { id: key.id })
     }
 
     /// Begin its time anew. A session that has run out stays so.
@@ -134,7 +135,10 @@ impl Sessions {
 
     /// Its end is complete everywhere.
     pub fn remove(&self, id: SessionId) {
-        self.all.write().remove(&id);
+        let removed = self.all.write().remove(&id);
+        if let Some(session) = removed {
+            session.losses.end(Error::Lock(LockError::NoSession { id }));
+        }
     }
 
     /// The end of a session could not be completed; it is due again.
@@ -207,6 +211,27 @@ impl Sessions {
 
     pub fn tell_lost(&self, lost: &LockLost) {
         self.listeners.read().iter().for_each(|listener| listener(lost));
+        if let Some(session) = self.get(lost.session) {
+            session.losses.add(lost);
+        }
+    }
+
+    /// Do something with what a session lost. It is there as long as the end of the session is not complete.
+    pub fn with_losses<T>(&self, key: SessionKey, look: impl FnOnce(&Losses) -> T) -> Result<T, LockError> {
+        self.knows(key)?;
+        let session = self.get(key.id).ok_or(LockError::NoSession { id: key.id })?;
+        // Without a lock of this table: it may wait, and it runs code of whoever asks.
+        Ok(look(&session.losses))
+    }
+
+    /// The engine closes: nobody waits for a loss any more.
+    pub fn close_losses(&self) {
+        let all: Vec<Arc<Session>> = self.all.read().values().cloned().collect();
+        all.iter().for_each(|session| session.losses.end(Error::Closed));
+    }
+
+    fn get(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.all.read().get(&id).cloned()
     }
 
     /// All that live, by number.
@@ -256,7 +281,8 @@ mod tests {
         assert!(sessions.is_live(key.id, 2098) && !sessions.is_live(key.id, 2099));
         let gone = Err(LockError::NoSession { id: key.id });
         assert_eq!(sessions.keep_alive(key, 2099), gone);
-        assert_eq!(sessions.check(key, 2099), gone);
+        assert_eq!(sessions.check(key, 2098), Ok(1000));
+        assert_eq!(sessions.check(key, 2099), Err(LockError::NoSession { id: key.id }));
         assert!(sessions.take_due(2148).is_empty(), "the margin");
         assert_eq!(sessions.take_due(2149), [key.id]);
         assert!(!sessions.begin_end(key.id), "it was ended");

@@ -197,6 +197,11 @@ impl<R> LockTable<R> {
         self.names.name(id)
     }
 
+    /// Whether somebody waits for it.
+    pub fn is_wanted(&self, id: LockId) -> bool {
+        self.names.lock(id).waiting > 0
+    }
+
     pub fn names(&self) -> usize {
         self.names.len()
     }

@@ -426,10 +426,7 @@ impl ShardCore {
         match self.write(ops, level) {
             // Nobody stands in line before it, and it waits for nothing.
             Ok((commit, Need::Nothing)) if self.waiters.is_empty() => {
-                show(&mut self.feed, &self.view, commit);
-                self.view.in_flight.set_oldest(CommitTs::MAX);
-                self.log.settle(commit);
-                self.stir_watches();
+                self.show_now(commit);
                 Ok(Some(commit))
             }
             Ok((commit, need)) => {
@@ -446,6 +443,18 @@ impl ShardCore {
                 Err(Some(error))
             }
         }
+    }
+
+    pub(super) fn has_no_waiters(&self) -> bool {
+        self.waiters.is_empty()
+    }
+
+    /// A commit becomes visible that waits for nothing, and for nobody before it.
+    pub(super) fn show_now(&mut self, commit: CommitTs) {
+        show(&mut self.feed, &self.view, commit);
+        self.view.in_flight.set_oldest(CommitTs::MAX);
+        self.log.settle(commit);
+        self.stir_watches();
     }
 
     /// Whether memory takes a write while tables cannot be written. Deletes may use twice what is set, because they make room.

@@ -208,6 +208,17 @@ impl ShardHandle {
         }
     }
 
+    /// Try a step on the core in this thread, if the shard is free and nobody came before.
+    pub fn in_place<T>(&self, step: impl FnOnce(&mut ShardCore) -> T) -> Option<T> {
+        if !self.inbox.is_empty() {
+            return None;
+        }
+        let mut core = self.try_lock()?;
+        let tried = core.accepts().then(|| step(&mut core));
+        self.release(core);
+        tried
+    }
+
     /// Execute what waits in the inbox, as far as the shard takes it.
     pub fn drain_inbox(&self, at_most: usize) -> usize {
         let mut core = self.lock();

@@ -50,6 +50,8 @@ pub struct Locks {
     waits: Waits,
     /// What was due could not be done while the shard waited for room.
     missed: bool,
+    /// The key of the hold that is being logged; its memory is used again.
+    key: Vec<u8>,
 }
 
 impl Locks {
@@ -63,6 +65,7 @@ impl Locks {
             closed_until_ms,
             waits: Waits::default(),
             missed: false,
+            key: Vec::new(),
         }
     }
 
@@ -88,8 +91,16 @@ impl Locks {
         [ending, opening, self.table.next_due_ms()].into_iter().flatten().min()
     }
 
+    pub(super) fn table(&self) -> &LockTable<Parked> {
+        &self.table
+    }
+
+    pub(super) fn table_mut(&mut self) -> &mut LockTable<Parked> {
+        &mut self.table
+    }
+
     /// Whether a new hold may be given at all.
-    fn is_open(&self, now_ms: u64, hold: &NewHold) -> bool {
+    pub(super) fn is_open(&self, now_ms: u64, hold: &NewHold) -> bool {
         hold.token.is_some() || now_ms >= self.closed_until_ms
     }
 
@@ -128,7 +139,7 @@ impl ShardCore {
         &self.locks
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(super) fn now_ms(&self) -> u64 {
         self.clock.monotonic_ms()
     }
 
@@ -296,13 +307,17 @@ impl ShardCore {
         self.locks.waits.note(waited_ms);
     }
 
-    fn log_hold(
+    /// Whether a step on a lock could be logged now.
+    pub(super) fn has_room_for_lock(&mut self) -> bool {
+        self.check_room(RECORD_MAX, Room::Ordinary).is_ok()
+    }
+
+    pub(super) fn log_hold(
         &mut self,
         place: LockId,
         hold: NewHold,
         level: Durability,
     ) -> std::result::Result<(CommitTs, Need), Unwritten> {
-        let key = hold_key(self.locks.table.name(place), hold.session);
         let value = StoredHold {
             mode: hold.mode,
             count: hold.count,
@@ -312,17 +327,30 @@ impl ShardCore {
         }
         .encode();
         let change = Op::Put { kind: Kind::BYTES, expiry: Expiry::NEVER, value: &value };
-        self.write(std::iter::once(OpRef { keyspace: HOLDS, key: &key, change }), level)
+        self.log_change(place, hold.session, change, level)
     }
 
-    fn log_removal(
+    pub(super) fn log_removal(
         &mut self,
         place: LockId,
         session: SessionId,
         level: Durability,
     ) -> std::result::Result<(CommitTs, Need), Unwritten> {
-        let key = hold_key(self.locks.table.name(place), session);
-        self.write(std::iter::once(OpRef { keyspace: HOLDS, key: &key, change: Op::Delete }), level)
+        self.log_change(place, session, Op::Delete, level)
+    }
+
+    fn log_change(
+        &mut self,
+        place: LockId,
+        session: SessionId,
+        change: Op<'_>,
+        level: Durability,
+    ) -> std::result::Result<(CommitTs, Need), Unwritten> {
+        let mut key = std::mem::take(&mut self.locks.key);
+        hold_key(self.locks.table.name(place), session, &mut key);
+        let logged = self.write(std::iter::once(OpRef { keyspace: HOLDS, key: &key, change }), level);
+        self.locks.key = key;
+        logged
     }
 
     fn release_hold(

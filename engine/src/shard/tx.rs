@@ -80,6 +80,25 @@ impl TxWrite {
     }
 }
 
+/// What a step has written, kept to go on with in another: a program that asks for one thing after the other runs in many steps, and
+/// only the last of them leaves anything behind.
+#[derive(Clone, Debug, Default)]
+pub struct Draft {
+    writes: BTreeMap<(Keyspace, Vec<u8>), TxWrite>,
+    bytes: usize,
+    names_owners: bool,
+}
+
+/// What became of a key that was thought to be over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Overdue {
+    Removed,
+    /// It is not over, or not there; with an expiry it will be.
+    Not {
+        until: Option<Expiry>,
+    },
+}
+
 /// Refuse what no shard stores.
 pub fn check_sizes(key: &[u8], value_len: usize) -> Result<()> {
     if key.len() > KEY_LEN_MAX {
@@ -176,6 +195,18 @@ impl<'a> Tx<'a> {
         self.write(keyspace, key, TxWrite::Delete)
     }
 
+    /// Write that a key is gone whose expiry has passed, if so it is.
+    pub(crate) fn remove_overdue(&mut self, keyspace: Keyspace, key: &[u8]) -> Result<Overdue> {
+        match self.part(key)?.state.get(keyspace, key, CommitTs::MAX)? {
+            Lookup::Found(value) if value.expiry.is_past(self.now_ms) => {
+                self.delete(keyspace, key)?;
+                Ok(Overdue::Removed)
+            }
+            Lookup::Found(value) => Ok(Overdue::Not { until: (!value.expiry.is_never()).then_some(value.expiry) }),
+            Lookup::Deleted { .. } | Lookup::Missing => Ok(Overdue::Not { until: None }),
+        }
+    }
+
     /// A write that a transaction kept until now.
     pub(crate) fn write_own(&mut self, keyspace: Keyspace, key: &[u8], write: &TxWrite) -> Result<()> {
         self.write(keyspace, key, write.clone())
@@ -260,6 +291,20 @@ impl<'a> Tx<'a> {
             Some(TxWrite::Put { value, .. }) => decode_entry(value).ok(),
             Some(TxWrite::Delete) | None => None,
         })
+    }
+
+    /// Take out what was written so far; the step leaves nothing of it behind.
+    pub fn take_draft(&mut self) -> Draft {
+        let (bytes, names_owners) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.names_owners));
+        Draft { writes: std::mem::take(&mut self.writes), bytes, names_owners }
+    }
+
+    /// Go on from what another step wrote, before this one writes anything. Its keys are this step's, too.
+    pub fn resume(&mut self, draft: Draft) {
+        let Draft { writes, bytes, names_owners } = draft;
+        self.writes = writes;
+        self.bytes = bytes;
+        self.names_owners = names_owners;
     }
 
     /// Forget the writes so far.

@@ -189,6 +189,15 @@ impl HashIndex {
         slots
     }
 
+    /// Every node whose insertion happened before this, in no order; one that is moved while the index grows may come twice. For
+    /// any thread, beside the writer.
+    pub fn nodes_so_far<'a>(&self, arena: &'a Arena) -> Nodes<'a> {
+        let current = self.current(arena);
+        // As in `find`: taken before `current` is looked through. What is moved stays in the old table, too.
+        let older = current.and_then(|current| HashIndex::older(current, arena));
+        Nodes { tables: [current, older].map(|table| table.map(|slots| (slots, 0))), arena: PhantomData }
+    }
+
     /// Every node once, in no order. Only when there is no writer any more.
     pub fn nodes<'a>(&self, arena: &'a Arena) -> Nodes<'a> {
         let current = self.current(arena);

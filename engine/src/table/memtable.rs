@@ -18,6 +18,7 @@ use super::hash_index::{HashIndex, IndexWriter};
 use super::node::{NewVersion, Node};
 use super::skiplist::{Finger, Skiplist, height_of};
 use super::sorted::SortedKeys;
+use crate::format::block::{EntryRef, Op};
 use crate::ids::{CommitTs, Keyspace};
 
 /// Whether a memtable can be read in key order while it is written.
@@ -42,6 +43,8 @@ pub struct Memtable {
     versions: AtomicU64,
     min_ts: AtomicU64,
     max_ts: AtomicU64,
+    /// A version in it has an expiry.
+    has_expiring: AtomicBool,
     /// There is no writer any more.
     sealed: AtomicBool,
 }
@@ -111,6 +114,11 @@ impl Memtable {
         self.keys.load(Ordering::Acquire)
     }
 
+    /// Whether a version in it has an expiry.
+    pub fn has_expiring(&self) -> bool {
+        self.has_expiring.load(Ordering::Acquire)
+    }
+
     /// Bytes of memory in use.
     pub fn bytes(&self) -> u64 {
         self.arena.used()
@@ -130,6 +138,14 @@ impl Memtable {
     pub(super) fn nodes(&self) -> impl Iterator<Item = Node<'_>> {
         assert!(self.is_sealed(), "a memtable is sealed before its keys are sorted");
         self.index.nodes(&self.arena)
+    }
+
+    /// The newest version of every key that is there when this is called, in no order, beside the writer. A key may come twice.
+    pub fn entries_so_far(&self) -> impl Iterator<Item = EntryRef<'_>> {
+        self.index.nodes_so_far(&self.arena).filter_map(|node| {
+            let newest = node.newest()?;
+            Some(EntryRef { keyspace: node.keyspace(), key: node.key(), ts: newest.ts(), op: newest.op() })
+        })
     }
 }
 
@@ -162,6 +178,7 @@ impl MemWriter {
             versions: AtomicU64::new(0),
             min_ts: AtomicU64::new(u64::MAX),
             max_ts: AtomicU64::new(0),
+            has_expiring: AtomicBool::new(false),
             sealed: AtomicBool::new(false),
         };
         let finger = list.map(|head| Skiplist::new(outlived(head)).finger());
@@ -210,6 +227,9 @@ impl MemWriter {
         }
         if version.ts > table.max_ts() {
             table.max_ts.store(version.ts.0, Ordering::Release);
+        }
+        if matches!(version.op, Op::Put { expiry, .. } if !expiry.is_never()) {
+            table.has_expiring.store(true, Ordering::Release);
         }
         add(&table.versions);
         let found = table.index.find(&table.arena, hash, |node| node.is(keyspace, key));

@@ -28,7 +28,7 @@ impl Range {
     }
 
     /// The key is not behind the end, in the range's direction.
-    pub(super) fn is_before_end(&self, keyspace: Keyspace, key: &[u8]) -> bool {
+    pub(crate) fn is_before_end(&self, keyspace: Keyspace, key: &[u8]) -> bool {
         if keyspace != self.keyspace {
             return false;
         }
@@ -47,7 +47,7 @@ impl Range {
     }
 
     /// Brings a cursor to the range's first key.
-    pub(super) fn start(&self, cursor: &mut Cursor) -> Result<()> {
+    pub(crate) fn start(&self, cursor: &mut Cursor) -> Result<()> {
         let keyspace = self.keyspace;
         match (self.direction, &self.lower, &self.upper) {
             (Direction::Forward, Bound::Unbounded, _) => cursor.seek(keyspace, &[]),

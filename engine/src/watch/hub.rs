@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::expiry::{Expiries, Place, Survey};
 use super::feed::{Part, Shown};
 use super::index::Index;
 use super::queue::Queue;
 use super::{Change, WatchEvent};
+use crate::canary::{Canary, planted};
 use crate::error::Error;
 use crate::event::Event;
-use crate::ids::{CommitTs, ShardId};
+use crate::ids::{CommitTs, Expiry, ShardId};
 use crate::shard::ShardView;
 use crate::sync::Mutex;
 use crate::txn::timestamps::Timestamps;
@@ -46,6 +48,9 @@ struct State {
     history_bytes: u64,
     /// The history holds everything after this.
     since: CommitTs,
+    /// When watched keys end, and the watches that joined and whose keys were not looked through yet.
+    expiries: Expiries,
+    surveys: Vec<Survey>,
     ended: Option<Error>,
 }
 
@@ -126,6 +131,8 @@ impl Hub {
         let joined = state.join(id, queue, at);
         if joined {
             state.catching_up.remove(&id);
+            drop(state);
+            self.stir.set();
         }
         joined
     }
@@ -146,6 +153,7 @@ impl Hub {
         let mut state = self.state.lock();
         state.catching_up.remove(&id);
         state.begun.retain(|backlog| backlog.id != id);
+        state.surveys.retain(|survey| survey.id != id);
         state.forget(id);
         drop(state);
         self.stir.set();
@@ -168,7 +176,53 @@ impl Hub {
         state.round += 1;
         state.history = VecDeque::new();
         state.history_bytes = 0;
+        state.expiries = Expiries::default();
+        state.surveys = Vec::new();
         Some(round)
+    }
+
+    /// Watches whose keys are to be looked through for such as will end.
+    pub fn take_surveys(&self) -> Vec<Survey> {
+        std::mem::take(&mut self.state.lock().surveys)
+    }
+
+    /// Keys that end, found for a watch. False: it is gone.
+    pub fn learn(&self, survey: &Survey, found: Vec<(Vec<u8>, Expiry)>) -> bool {
+        let mut state = self.state.lock();
+        if !state.live.contains_key(&survey.id) {
+            return false;
+        }
+        let any = !found.is_empty();
+        for (key, expiry) in found {
+            state.expiries.learn(survey.keyspace, &key, expiry);
+        }
+        drop(state);
+        if any {
+            self.stir.set();
+        }
+        true
+    }
+
+    /// A key that was thought to be over ends at another time.
+    pub fn look_again(&self, place: &Place, expiry: Expiry) {
+        self.state.lock().expiries.learn(place.0, &place.1, expiry);
+        self.stir.set();
+    }
+
+    /// Some of the watched keys whose time has come.
+    pub fn take_due(&self, now_ms: u64) -> Vec<Arc<Place>> {
+        let mut state = self.state.lock();
+        let mut due = state.expiries.take_due(now_ms);
+        due.retain(|place| {
+            let mut watched = false;
+            state.index.each(place.0, &place.1, |_| watched = true);
+            watched
+        });
+        due
+    }
+
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        self.state.lock().expiries.next_ms()
     }
 
     /// Hand out what all shards have shown. Gives those to signal.
@@ -188,7 +242,9 @@ impl Hub {
         }
         let mut failure = None;
         for view in views {
-            upto = upto.min(CommitTs(view.in_flight.oldest().0 - 1));
+            if !planted(Canary::HandOutEarly) {
+                upto = upto.min(CommitTs(view.in_flight.oldest().0 - 1));
+            }
             failure = failure.or(view.poisoned());
         }
         let mut parts: Vec<Part> = Vec::new();
@@ -253,6 +309,8 @@ impl State {
         if queue.go_live(at) {
             self.index.add(queue.keyspace, &queue.keys, id);
             self.live.insert(id, Arc::clone(queue));
+            let (keyspace, keys, after_ms) = (queue.keyspace, queue.keys.clone(), queue.began_ms);
+            self.surveys.push(Survey { id, keyspace, keys, after_ms });
         }
         true
     }
@@ -266,8 +324,14 @@ impl State {
     fn hand_out(&mut self, event: WatchEvent, touched: &mut BTreeMap<u64, Arc<Queue>>) {
         let mut of_watch: BTreeMap<u64, Vec<Arc<Change>>> = BTreeMap::new();
         for change in &event.changes {
-            self.index
-                .each(change.keyspace, &change.key, |id| of_watch.entry(id).or_default().push(Arc::clone(change)));
+            let mut watched = false;
+            self.index.each(change.keyspace, &change.key, |id| {
+                watched = true;
+                of_watch.entry(id).or_default().push(Arc::clone(change));
+            });
+            if watched {
+                self.expiries.see(change);
+            }
         }
         for (id, changes) in of_watch {
             let queue = &self.live[&id];
@@ -291,6 +355,8 @@ impl State {
         self.ended.get_or_insert_with(|| error.clone());
         self.index = Index::default();
         self.begun.clear();
+        self.surveys.clear();
+        self.expiries = Expiries::default();
         let all = std::mem::take(&mut self.live).into_iter().chain(std::mem::take(&mut self.catching_up));
         for (id, queue) in all {
             queue.end(error.clone());

@@ -5,10 +5,11 @@
 //! Crash leaves: nothing of its own; what was delivered is in the log.
 //!
 //! `feed.rs` is a shard's end, `hub.rs` merges what the shards show, `queue.rs` is a watcher's end, `backlog.rs` reads what lies
-//! further back than memory, `dispatch.rs` is the task that moves it all.
+//! further back than memory, `expiry.rs` has deleted what is over, `dispatch.rs` is the task that moves it all.
 
 mod backlog;
 pub(crate) mod dispatch;
+mod expiry;
 pub(crate) mod feed;
 pub(crate) mod hub;
 mod index;
@@ -33,7 +34,7 @@ pub struct Change {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum What {
-    /// It has this value now. When its expiry passes, nobody tells of it.
+    /// It has this value now; when its expiry has passed, that it is deleted.
     Put {
         value: Vec<u8>,
         kind: Kind,

@@ -21,6 +21,8 @@ type Notify = Arc<dyn Fn() + Send + Sync>;
 pub struct Queue {
     pub keyspace: Keyspace,
     pub keys: WatchKeys,
+    /// Of a watch that begins now, when that is: what ended before is no news. Zero for one from further back.
+    pub began_ms: u64,
     limit_bytes: u64,
     state: Mutex<State>,
     arrived: Condvar,
@@ -54,7 +56,7 @@ impl State {
 }
 
 impl Queue {
-    pub fn new(keyspace: Keyspace, keys: WatchKeys, limit_bytes: u64, from: CommitTs) -> Queue {
+    pub fn new(keyspace: Keyspace, keys: WatchKeys, limit_bytes: u64, from: CommitTs, began_ms: u64) -> Queue {
         let state = State {
             waiting: VecDeque::new(),
             bytes: 0,
@@ -65,7 +67,15 @@ impl Queue {
             waker: None,
             notify: None,
         };
-        Queue { keyspace, keys, limit_bytes, state: Mutex::new(state), arrived: Condvar::new(), room: Event::default() }
+        Queue {
+            keyspace,
+            keys,
+            began_ms,
+            limit_bytes,
+            state: Mutex::new(state),
+            arrived: Condvar::new(),
+            room: Event::default(),
+        }
     }
 
     /// Add an event; a live watch that is too far behind is cut off. False: nothing more is wanted.

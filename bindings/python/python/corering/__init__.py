@@ -64,7 +64,7 @@ from .errors import (
     WrongSecretError,
     WrongTokenError,
 )
-from .locks import Lock, LockPart, Session, SessionInfo, SessionKey
+from .locks import Lock, LockPart, Loss, Session, SessionInfo, SessionKey
 from .operations import Operation, Result
 from .reading import Scan
 from .settings import Condition, Durability, Entry, PutIf, Stats, Value
@@ -112,6 +112,7 @@ __all__ = [
     "LockPart",
     "LockTimeoutError",
     "LockedError",
+    "Loss",
     "NoSavepointError",
     "NoSessionError",
     "NoSpaceError",

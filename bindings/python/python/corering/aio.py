@@ -16,7 +16,7 @@ from typing import Any, Awaitable, Callable, Optional, TypeVar, Union, overload
 from ._native import ffi, lib
 from .database import Batch, Database, Snapshot
 from .errors import ClosedError, Error, InvalidHandleError, check, last_error
-from .locks import Lock, Session
+from .locks import Lock, Loss, Session
 from .operations import Operation, Result, result
 from .reading import Scan
 from .settings import BytesLike, Condition, DurabilityLike, Guards, PutIf, Span, as_bytes, write_options
@@ -208,6 +208,15 @@ class AsyncDatabase:
             return int(lib.corering_queue_acquire(self._queue, session._key, name, len(name), options, at))
 
         lock.granted((await self._submit(send)).version)
+
+    async def next_loss(self, session: Session) -> Loss:
+        """As `Session.next_loss`, waiting without a thread: `await db.next_loss(lock.session)`. One task at a time asks for a session."""
+        while True:
+            loss = session.next_loss(timeout=0)
+            if loss is not None:
+                return loss
+            key = session._key
+            await self._submit(lambda at: int(lib.corering_queue_lost(self._queue, key, at)))
 
     # -- watches --
 

@@ -39,6 +39,15 @@ class SessionInfo:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """A hold that ended without being released: its lease ran out, or its session ended."""
+
+    name: bytes
+    #: With which nothing can be written any more.
+    token: int
+
+
+@dataclass(frozen=True)
 class LockPart:
     """A session that holds a lock or waits for it."""
 
@@ -103,6 +112,16 @@ class Session:
     def lost(self) -> Optional[Error]:
         """Why it could not be kept alive any more; None while it could."""
         return self._keeper.lost
+
+    def next_loss(self, timeout: Optional[float] = None) -> Optional[Loss]:
+        """The next hold that it lost, waited for; None if there was none in `timeout` seconds. Losses are kept from the first call on.
+
+        Raises `NoSessionError` once the session has ended, and with it all its holds."""
+        wait_ms = int(lib.CORERING_WAIT_FOREVER) if timeout is None else max(0, round(timeout * 1000))
+        loss = ffi.new("corering_loss *")
+        if check(lib.corering_session_lost(self._db, self._key, wait_ms, loss)) == lib.CORERING_END:
+            return None
+        return Loss(bytes(ffi.buffer(loss.name, loss.name_len)), int(loss.token))
 
     def keep_alive(self) -> None:
         """Begins its time to live anew; its thread does so by itself."""

@@ -21,7 +21,7 @@ class Change:
     value: Optional[bytes]
     #: The commit that did it.
     version: int
-    #: When the value ceases to exist, of which nobody tells.
+    #: When the value ceases to exist, of which an event tells then.
     expires_at: Optional[datetime.datetime]
     keyspace: int
 
