@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::canary::{Canary, planted};
 use crate::client::{Client, Shared};
 use crate::error::{Error, Result};
 use crate::format::hold::StoredSession;
@@ -315,11 +316,14 @@ pub(crate) async fn start_shards(
 /// Settle what a crash left of commits over several shards, before anything else is written.
 async fn decide_fates(root: &Root, home: &mut Home, started: &[Started]) -> Result<()> {
     let unsettled: Vec<Unsettled> = started.iter().map(|shard| shard.opened.unsettled.clone()).collect();
-    let void = fate::decide(&unsettled).map_err(|contradiction| {
+    let mut void = fate::decide(&unsettled).map_err(|contradiction| {
         let Contradiction { shard, commit } = contradiction;
         let path = home.fs.root().join(shard_dir(shard));
         Error::corrupt(path, 0, format!("the log tells of commit {commit} otherwise than those of its other shards"))
     })?;
+    if planted(Canary::KeepLonelyPart) {
+        void.fill(None);
+    }
     if void.iter().any(Option::is_some) {
         let found = started.iter().map(|shard| shard.opened.max_commit).max().unwrap_or_default();
         home.life = root.begin_life(found)?.0.life;

@@ -9,3 +9,6 @@ pub mod timestamps;
 
 pub use error::TxError;
 pub use key_locks::{TxLife, TxNumber};
+
+// For `timestamps.rs`, which stands on loom's in `corering-models`.
+use crate::sync;
