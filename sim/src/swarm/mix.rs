@@ -223,7 +223,7 @@ pub const LIES: [FaultRow; 8] = [
         LOG,
         Fault::LostWrite,
         "a later batch or segment knows that it was durable: refused with file and byte; at the end of the log it is as if never \
-         written, and all before it is there",
+         written, and all before it is there, unless another shard knows of a commit that stood there",
     ),
     row("log segment", LOG, Fault::MisdirectedWrite, "the same; a batch that lies at another place tells too"),
     row(

@@ -405,9 +405,12 @@ impl Model {
             self.keys.iter_mut().for_each(|history| history.floor = history.durable);
         }
         let owed = std::mem::take(&mut self.owed);
+        // What fell with a lost part on one shard takes along what stood behind it on others.
+        let linked = self.writes.values().any(|write| write.shards.len() > 1);
         for (key, history) in self.keys.iter_mut().enumerate() {
-            let shards = history.steps.iter().flat_map(|(id, _)| &self.writes[id].shards);
-            for places in shards.filter_map(|shard| owed.get(shard)) {
+            let of_key = |shard: &u16| history.steps.iter().any(|(id, _)| self.writes[id].shards.contains(shard));
+            let concerned: Vec<_> = owed.iter().filter(|(shard, _)| linked || of_key(shard)).collect();
+            for (_, places) in concerned {
                 history.floor = history.floor.min(places[key]);
                 history.durable = history.durable.min(places[key]);
             }

@@ -104,7 +104,12 @@ impl Hands {
     fn check_reads_of(&self, commit: CommitTs, floors: Vec<usize>, reads: Vec<Read>) -> Result<(), String> {
         let mut model = self.world.model.borrow_mut();
         let mut before = model.view_before(floors, commit);
-        reads.iter().try_for_each(|read| model.read_view(&mut before, read.key, read.found.as_ref(), read.now_ms))
+        let now_ms = self.now_ms();
+        reads.iter().try_for_each(|read| {
+            // What was written since and had expired again by the commit, is no change.
+            let now_ms = if read.found.is_none() { now_ms } else { read.now_ms };
+            model.read_view(&mut before, read.key, read.found.as_ref(), now_ms)
+        })
     }
 
     /// A new value, or none.
