@@ -26,13 +26,17 @@ pub enum Canary {
     ServeNotDurable,
     /// A guard looks at who holds the lock, and not at whether its lease still runs.
     GuardOutlivesLease,
+    /// A commit over several shards is shown, and answered, once the first of its parts is durable.
+    ShowCommitInPart,
+    /// An opening keeps a part of a commit whose other parts are not there.
+    KeepLonelyPart,
     /// Watches are told of what one shard shows without a look at what others have under way (`tests/sim_watch.rs`).
     HandOutEarly,
 }
 
 impl Canary {
     /// Those that the scenarios of the crate `corering-sim` find; the others are found by tests that say so.
-    pub const ALL: [Canary; 10] = [
+    pub const ALL: [Canary; 12] = [
         Canary::AcknowledgeBeforeSync,
         Canary::SkipDirectorySync,
         Canary::IgnoreShortWrite,
@@ -43,6 +47,8 @@ impl Canary {
         Canary::ForgetExpiry,
         Canary::ServeNotDurable,
         Canary::GuardOutlivesLease,
+        Canary::ShowCommitInPart,
+        Canary::KeepLonelyPart,
     ];
 }
 

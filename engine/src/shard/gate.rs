@@ -7,67 +7,66 @@
 //! and its part is durable, or carried by another shard's, tells its readers to look at the gate, and waits. The last to come opens it: one store, which all readers see
 //! at once. Then each shard moves its own mark past the commit.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
 use super::handle::ShardHandle;
+use super::mark::{HasThreshold, Threshold};
 use super::request::Reply;
 use crate::error::{Error, Result};
 use crate::ids::CommitTs;
 
 pub struct Gate {
-    commit: CommitTs,
-    open: AtomicBool,
-    /// Shards that have not come yet.
-    missing: AtomicUsize,
+    threshold: Threshold,
     /// Parts that are carried by another shard's record and not durable in their own log.
     riders: AtomicUsize,
-    shards: Vec<Arc<ShardHandle>>,
+    /// The shards of parts that rode.
+    carried: Vec<Weak<ShardHandle>>,
+    /// Taken by whoever tells them: a shard that stopped keeps the gate for its readers, and must not keep itself by it.
+    shards: Mutex<Vec<Arc<ShardHandle>>>,
     /// Taken by whoever opens it, or by the first shard that will never come.
     reply: Mutex<Option<Reply>>,
 }
 
 impl Gate {
-    pub fn new(commit: CommitTs, shards: Vec<Arc<ShardHandle>>, riders: usize, reply: Reply) -> Gate {
+    /// `carried`: the shards whose parts another's record carries.
+    pub fn new(commit: CommitTs, shards: Vec<Arc<ShardHandle>>, carried: Vec<Weak<ShardHandle>>, reply: Reply) -> Gate {
         Gate {
-            commit,
-            open: AtomicBool::new(false),
-            missing: AtomicUsize::new(shards.len()),
-            riders: AtomicUsize::new(riders),
-            shards,
+            threshold: Threshold::new(commit, shards.len()),
+            riders: AtomicUsize::new(carried.len()),
+            carried,
+            shards: Mutex::new(shards),
             reply: Mutex::new(Some(reply)),
         }
     }
 
     /// For a step that wrote nothing, but read what is not visible yet: it holds back what comes behind it, and shows nothing itself.
     pub fn of_reads(shards: Vec<Arc<ShardHandle>>, reply: Reply) -> Gate {
-        Gate::new(CommitTs::ZERO, shards, 0, reply)
+        Gate::new(CommitTs::ZERO, shards, Vec::new(), reply)
     }
 
     /// A shard will never come. Nobody is told what was read, so that nothing rests on it, and what stands behind may go on.
     pub fn give_up_reads(&self) -> bool {
-        let gives_up = self.commit == CommitTs::ZERO;
-        self.open.fetch_or(gives_up, Ordering::SeqCst);
+        let gives_up = self.commit() == CommitTs::ZERO;
+        if gives_up {
+            self.threshold.give_up();
+        }
         gives_up
     }
 
     pub fn commit(&self) -> CommitTs {
-        self.commit
+        self.threshold.commit()
     }
 
     pub fn is_open(&self) -> bool {
-        self.open.load(Ordering::SeqCst)
+        self.threshold.is_open()
     }
 
     /// A shard came. True for the last one, which has opened it.
     pub fn arrive(&self) -> bool {
-        let last = self.missing.fetch_sub(1, Ordering::SeqCst) == 1;
-        if last {
-            self.open.store(true, Ordering::SeqCst);
-        }
-        last
+        self.threshold.arrive()
     }
 
     /// Whether every part is durable in the log of its own shard.
@@ -79,8 +78,13 @@ impl Gate {
         self.riders.fetch_sub(1, Ordering::SeqCst);
     }
 
-    pub fn shards(&self) -> &[Arc<ShardHandle>] {
-        &self.shards
+    /// The shards whose parts are carried by another's record, as far as they still serve.
+    pub fn carried(&self) -> impl Iterator<Item = Arc<ShardHandle>> + '_ {
+        self.carried.iter().filter_map(Weak::upgrade)
+    }
+
+    fn take_shards(&self) -> Vec<Arc<ShardHandle>> {
+        std::mem::take(&mut *self.shards.lock())
     }
 
     fn answer(&self, result: Result<CommitTs>) {
@@ -88,6 +92,12 @@ impl Gate {
         if let Some(reply) = reply {
             reply(result);
         }
+    }
+}
+
+impl HasThreshold for Gate {
+    fn threshold(&self) -> &Threshold {
+        &self.threshold
     }
 }
 
@@ -113,14 +123,14 @@ impl GateNews {
     pub fn tell(mut self) {
         while !self.is_empty() {
             if let Some(gate) = self.opened.pop() {
-                gate.answer(Ok(gate.commit));
-                for shard in gate.shards() {
+                gate.answer(Ok(gate.commit()));
+                for shard in gate.take_shards() {
                     self.append(shard.step(|core| core.pass_gates()));
                 }
             }
             if let Some((gate, error)) = self.failed.pop() {
                 gate.answer(Err(error));
-                for shard in gate.shards() {
+                for shard in gate.take_shards() {
                     self.append(shard.step(|core| core.gate_failed(&gate)));
                 }
             }

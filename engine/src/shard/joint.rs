@@ -85,6 +85,7 @@ impl Joint {
                 Ok(()) => Ok(()),
                 Err(Unwritten::Later(shard)) => Err((step.joint, shard)),
                 Err(Unwritten::Never(error)) => {
+                    step.end_transaction();
                     refused = Some((step.joint.program, error));
                     Ok(())
                 }
@@ -329,8 +330,9 @@ impl JointStep<'_, '_> {
             return core.wait(need, Some(commit), reply);
         }
         let shards = self.shards.iter().map(|shard| Arc::clone(shard)).collect();
-        let riders = plan.shares.iter().filter(|share| share.rides).count();
-        let gate = Arc::new(Gate::new(commit, shards, riders, reply));
+        let carried = plan.shares.iter().filter(|share| share.rides);
+        let carried = carried.map(|share| Arc::downgrade(self.shards[share.at])).collect();
+        let gate = Arc::new(Gate::new(commit, shards, carried, reply));
         let mut needs: Vec<(Need, Option<CommitTs>)> = vec![(Need::Nothing, None); self.cores.len()];
         for (of, share) in plan.shares.iter().enumerate() {
             let way = match share.rides {

@@ -3,9 +3,13 @@
 pub mod error;
 pub mod fate;
 pub mod key_locks;
+pub mod owed;
 pub mod snapshots;
 pub mod stats;
 pub mod timestamps;
 
 pub use error::TxError;
 pub use key_locks::{TxLife, TxNumber};
+
+// For `timestamps.rs`, which stands on loom's in `corering-models`.
+use crate::sync;
