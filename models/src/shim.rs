@@ -15,10 +15,6 @@ impl<T> Mutex<T> {
         Mutex(loom::sync::Mutex::new(value))
     }
 
-    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
-        self.0.try_lock().ok().map(|guard| Guard(Some(guard)))
-    }
-
     pub fn lock(&self) -> Guard<'_, T> {
         Guard(Some(self.0.lock().expect("a model's panic ends it")))
     }

@@ -12,8 +12,6 @@ pub mod mark;
 pub mod pending;
 #[path = "../../engine/src/runtime/glommio/sleep.rs"]
 pub mod sleep;
-#[path = "../../engine/src/txn/timestamps.rs"]
-pub mod timestamps;
 
 mod sync {
     pub use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};

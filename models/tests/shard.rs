@@ -1,4 +1,4 @@
-//! What threads share of a shard (its inbox, the mark that readers look at, the announcements of commits, the sleep of its thread) in every
+//! What threads share of a shard (its inbox, the mark that readers look at, the sleep of its thread) in every
 //! interleaving, or with three threads in all with few interruptions; and each mistake of `unsound.rs` found.
 
 use std::collections::VecDeque;
@@ -135,55 +135,6 @@ fn a_mark_never_goes_back_from_gate_to_gate() {
         shard.join().expect("the shard");
         other.join().expect("the other shard");
     });
-}
-
-/// Two shards draw numbers, each shows its commit and takes the announcement back. A reader draws a view, and looks whether it is settled.
-macro_rules! a_view_of_two_shards {
-    ($files:path) => {{
-        use $files as files;
-
-        struct Shard {
-            in_flight: files::timestamps::InFlight,
-            visible: AtomicUsize,
-        }
-
-        || {
-            let shard = || Shard { in_flight: files::timestamps::InFlight::default(), visible: AtomicUsize::new(0) };
-            let world = Arc::new((files::timestamps::Timestamps::default(), [shard(), shard()]));
-            let shards = [0, 1].map(|at| {
-                let world = Arc::clone(&world);
-                thread::spawn(move || {
-                    let (timestamps, shards) = &*world;
-                    let commit = timestamps.draw(&shards[at].in_flight);
-                    shards[at].visible.store(commit.0 as usize, Ordering::Relaxed);
-                    shards[at].in_flight.set_oldest(CommitTs::MAX);
-                    commit
-                })
-            });
-            let (timestamps, both) = &*world;
-            let at = timestamps.last();
-            let seen = both.each_ref().map(|shard| {
-                let settled = shard.in_flight.is_settled(at);
-                settled.then(|| shard.visible.load(Ordering::Relaxed) as u64)
-            });
-            for (shard, seen) in shards.into_iter().zip(seen) {
-                let commit = shard.join().expect("a shard");
-                eprintln!("DBG {at} {seen:?} {commit}");
-                let missed = commit <= at && seen.is_some_and(|visible| visible < commit.0);
-                assert!(!missed, "a settled view at {at} does not have commit {commit}");
-            }
-        }
-    }};
-}
-
-#[test]
-fn a_settled_view_holds_every_commit_up_to_its_number() {
-    model(a_view_of_two_shards!(sound));
-}
-
-#[test]
-fn announcements_on_relaxed_atomics_are_found() {
-    assert!(is_found(a_view_of_two_shards!(unsound::relaxed)));
 }
 
 /// Work is put where a thread looks before it sleeps: it is seen, or the bell is rung.

@@ -10,6 +10,3 @@ pub mod timestamps;
 
 pub use error::TxError;
 pub use key_locks::{TxLife, TxNumber};
-
-// For `timestamps.rs`, which stands on loom's in `corering-models`.
-use crate::sync;

@@ -9,9 +9,8 @@
 //! can come: whoever draws later draws above `S`. Else the reader waits for that shard, at most one flush. All accesses are
 //! sequentially consistent, so that either the shard sees the reader's draw or the reader the shard's announcement.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::sync::AtomicU64;
 use crate::ids::CommitTs;
 
 /// One per engine.

@@ -6,8 +6,6 @@ pub mod event;
 pub mod mark;
 #[path = "../../../engine/src/runtime/glommio/sleep.rs"]
 pub mod sleep;
-#[path = "../../../engine/src/txn/timestamps.rs"]
-pub mod timestamps;
 
 mod sync {
     use std::sync::atomic::Ordering;

@@ -8,7 +8,7 @@
 //! Each key has one writer and at most one write under way, so its past is a list: what recovery found, then each write
 //! that was tried. An answer agrees if the key stands at one of the places that are still possible.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use corering_engine::runtime::sim::CrashKind;
@@ -100,6 +100,8 @@ pub struct Model {
     events: u64,
     /// For each shard of whose log the disk lost a write in this life: the places that were durable then.
     owed: BTreeMap<u16, Vec<usize>>,
+    /// Those shards, once the life has ended: the end of their logs may be gone.
+    ends_lost: BTreeSet<u16>,
 }
 
 fn shows(state: &State, now_ms: u64) -> Option<&Content> {
@@ -109,7 +111,15 @@ fn shows(state: &State, now_ms: u64) -> Option<&Content> {
 impl Model {
     pub fn new(names: Vec<(Keyspace, Vec<u8>)>) -> Model {
         let keys = vec![History::default(); names.len()];
-        Model { names, keys, writes: BTreeMap::new(), observed: BTreeMap::new(), events: 0, owed: BTreeMap::new() }
+        Model {
+            names,
+            keys,
+            writes: BTreeMap::new(),
+            observed: BTreeMap::new(),
+            events: 0,
+            owed: BTreeMap::new(),
+            ends_lost: BTreeSet::new(),
+        }
     }
 
     pub fn names(&self) -> &[(Keyspace, Vec<u8>)] {
@@ -405,6 +415,7 @@ impl Model {
             self.keys.iter_mut().for_each(|history| history.floor = history.durable);
         }
         let owed = std::mem::take(&mut self.owed);
+        self.ends_lost.extend(owed.keys());
         // What fell with a lost part on one shard takes along what stood behind it on others.
         let linked = self.writes.values().any(|write| write.shards.len() > 1);
         for (key, history) in self.keys.iter_mut().enumerate() {
@@ -434,7 +445,10 @@ impl Model {
             kept.extend((0..*first).filter(|at| is_sure(*at)).map(|at| (steps[at].0, key)));
             lost.extend(steps[*last..].iter().map(|(id, _)| (*id, key)));
         }
-        for (gone, key) in &lost {
+        // If its part was at the end of a log that the disk lost, and the others have theirs in tables, nobody can tell.
+        let cannot_tell =
+            |write: &Write| write.shards.len() > 1 && write.shards.iter().any(|shard| self.ends_lost.contains(shard));
+        for (gone, key) in lost.iter().filter(|(gone, _)| !cannot_tell(&self.writes[gone])) {
             if let Some(other) = kept.get(gone) {
                 return Err(format!("one write is in {} and not in {}", self.name(*other), self.name(*key)));
             }
@@ -451,6 +465,7 @@ impl Model {
         }
         self.writes.clear();
         self.observed.clear();
+        self.ends_lost.clear();
         for (history, value) in self.keys.iter_mut().zip(found) {
             let base_commit = value.as_ref().map(|value| value.version);
             let base = value.map(|value| Content { bytes: value.bytes.into(), expiry: value.expiry });
