@@ -52,10 +52,25 @@ fn step_requests(writer: usize, step: u64) -> Vec<u8> {
     bytes.extend(encode(&["MSET", &a, &step.to_string(), &b, &step.to_string()]));
     let old = step.saturating_sub(KEPT);
     bytes.extend(encode(&["DEL", &format!("w{writer}:{old}")]));
+    // Keys of any shards: as one command, and as a transaction.
+    let [wide, exec] = [WIDE, EXEC].map(|way| (0..3).map(move |n| far_key(way, writer, n)).collect::<Vec<_>>());
+    let now = step.to_string();
+    bytes.extend(encode(&["MSET", &wide[0], &now, &wide[1], &now, &wide[2], &now]));
+    bytes.extend(encode(&["MULTI"]));
+    exec.iter().for_each(|key| bytes.extend(encode(&["SET", key, &now])));
+    bytes.extend(encode(&["EXEC"]));
     bytes
 }
 
-const REPLIES_PER_STEP: u64 = 5;
+const REPLIES_PER_STEP: u64 = 11;
+
+/// What is set together, of several shards: by MSET, by EXEC.
+const WIDE: &str = "wide";
+const EXEC: &str = "exec";
+
+fn far_key(way: &str, writer: usize, n: usize) -> String {
+    format!("{way}{writer}:{n}")
+}
 
 /// Write until the server is gone.
 fn write(port: u16, writer: usize, mut known: Known, over: &AtomicBool) -> Known {
@@ -98,6 +113,11 @@ fn verify(client: &mut Client, writer: usize, known: Known, place: &str) -> Know
     let (a, b) = (number(client, format!("{{pair{writer}}}a")), number(client, format!("{{pair{writer}}}b")));
     assert_eq!(a, b, "{place}: a batch of writer {writer} is there by halves");
     assert!((answered..=sent).contains(&a), "{place}: writer {writer} has {known:?}, the pair is at {a}");
+    for way in [WIDE, EXEC] {
+        let far = [0, 1, 2].map(|n| number(client, far_key(way, writer, n)));
+        assert!(far.iter().all(|n| *n == far[0]), "{place}: {way} of writer {writer} is there in part: {far:?}");
+        assert!((answered..=sent).contains(&far[0]), "{place}: writer {writer} has {known:?}, {way} is at {far:?}");
+    }
     for step in answered.saturating_sub(2 * KEPT).max(1)..=sent {
         let stored = client.call(&["GET", &format!("w{writer}:{step}")]);
         let expected = Value::Bulk(value(writer, step).into_bytes());
@@ -118,6 +138,10 @@ fn verify(client: &mut Client, writer: usize, known: Known, place: &str) -> Know
     client.call(&["SET", &format!("count{writer}"), &answered.to_string()]);
     let (a, b) = (format!("{{pair{writer}}}a"), format!("{{pair{writer}}}b"));
     client.call(&["MSET", &a, &answered.to_string(), &b, &answered.to_string()]);
+    for way in [WIDE, EXEC] {
+        let (now, keys) = (answered.to_string(), [0, 1, 2].map(|n| far_key(way, writer, n)));
+        client.call(&["MSET", &keys[0], &now, &keys[1], &now, &keys[2], &now]);
+    }
     for step in answered + 1..=sent {
         client.call(&["DEL", &format!("w{writer}:{step}")]);
         // A delete that was under way may have taken what it should not yet.
@@ -227,7 +251,10 @@ fn the_comparison_sees_a_loss_a_half_batch_and_a_resurrection() {
     let before_latest = (steps - 1).to_string();
     let lost = format!("w0:{}", steps - 3);
     let back = format!("w0:{}", steps - KEPT - 3);
-    let spoils: [(&[&str], &[&str]); 4] = [
+    let (wide, exec) = (far_key(WIDE, 0, 1), far_key(EXEC, 0, 2));
+    let spoils: [(&[&str], &[&str]); 6] = [
+        (&["SET", &wide, &before_latest], &["SET", &wide, &latest]),
+        (&["SET", &exec, &before_latest], &["SET", &exec, &latest]),
         (&["DEL", &lost], &["SET", &lost, &value(0, steps - 3)]),
         (&["SET", "{pair0}a", &before_latest], &["SET", "{pair0}a", &latest]),
         (&["SET", &back, &value(0, steps - KEPT - 3)], &["DEL", &back]),

@@ -1,8 +1,9 @@
 /*
  * Writes until it is killed, and tells on its standard output what was acknowledged; or reads such a list on its standard
- * input and checks that all of it is there, and that no batch is there in part.
+ * input and checks that all of it is there, and that no batch and no transaction is there in part.
  *
- *   crash write DIR sync|interval|none ROUND     prints "put ROUND N", "queue ROUND N" or "batch ROUND N" for each answer
+ *   crash write DIR sync|interval|none ROUND     prints a line for each answer: put, queue, batch (of one shard), wide (a batch over
+ *                                                shards) or tx (a transaction over shards), then ROUND and N
  *   crash check DIR                              exits with 0 if nothing is missing
  */
 #include "check.h"
@@ -19,8 +20,15 @@ static const char *round_name;
 
 static size_t key_of(char *key, size_t room, const char *way, const char *round, unsigned long n, int part)
 {
-    /* The tag keeps the keys of one batch on one shard. */
-    return (size_t)snprintf(key, room, "{%s-%s-%lu}%d", way, round, n, part);
+    /* The tag keeps the keys of one batch on one shard; without it, they lie on any. */
+    const char *format = strcmp(way, "wide") == 0 || strcmp(way, "tx") == 0 ? "%s-%s-%lu-%d" : "{%s-%s-%lu}%d";
+    return (size_t)snprintf(key, room, format, way, round, n, part);
+}
+
+/* How many keys one step of this way writes, whole or not at all. */
+static int parts_of(const char *way)
+{
+    return strcmp(way, "put") == 0 || strcmp(way, "queue") == 0 ? 1 : BATCH_KEYS;
 }
 
 static size_t value_of(char *value, size_t room, const char *key)
@@ -49,22 +57,55 @@ static void *put_one_by_one(void *unused)
     return NULL;
 }
 
-static void *commit_batches(void *unused)
+/* Of one shard or over several, as its argument says. */
+static void *commit_batches(void *argument)
 {
+    const char *way = argument;
     char key[64], value[512];
     corering_batch *batch;
     unsigned long n;
     int part;
-    (void)unused;
     CHECK_OK(corering_batch_new(db, &batch));
     for (n = 0;; n++) {
         for (part = 0; part < BATCH_KEYS; part++) {
-            const size_t key_len = key_of(key, sizeof key, "batch", round_name, n, part);
+            const size_t key_len = key_of(key, sizeof key, way, round_name, n, part);
             CHECK_OK(corering_batch_put(batch, key, key_len, value, value_of(value, sizeof value, key), NULL));
         }
         CHECK_OK(corering_batch_commit(batch, &level, NULL));
         CHECK_OK(corering_batch_clear(batch));
-        acknowledge("batch", n);
+        acknowledge(way, n);
+    }
+    return NULL;
+}
+
+/* Each reads what the one before wrote, and writes the next. */
+static void *commit_transactions(void *unused)
+{
+    char key[64], value[512];
+    corering_tx *tx;
+    corering_tx_options options;
+    corering_value found;
+    unsigned long n;
+    int part;
+    (void)unused;
+    CHECK_OK(corering_tx_options_init(&options, sizeof options));
+    options.durability = level.durability;
+    options.interval_ms = level.interval_ms;
+    for (n = 0;; n++) {
+        CHECK_OK(corering_tx_begin(db, &options, &tx));
+        for (part = 0; part < BATCH_KEYS; part++) {
+            size_t key_len;
+            if (n > 0) {
+                key_len = key_of(key, sizeof key, "tx", round_name, n - 1, part);
+                CHECK_OK(corering_tx_get(tx, key, key_len, NULL, &found));
+                CHECK_OK(corering_value_free(&found));
+            }
+            key_len = key_of(key, sizeof key, "tx", round_name, n, part);
+            CHECK_OK(corering_tx_put(tx, key, key_len, value, value_of(value, sizeof value, key), NULL));
+        }
+        CHECK_OK(corering_tx_commit(tx, NULL));
+        CHECK_OK(corering_tx_free(tx));
+        acknowledge("tx", n);
     }
     return NULL;
 }
@@ -126,13 +167,22 @@ static void open_it(const char *path, const char *name)
 
 static int write_until_killed(void)
 {
-    void *(*ways[])(void *) = {put_one_by_one, commit_batches, submit_and_reap};
-    pthread_t threads[3];
+    static char one_shard[] = "batch", any_shards[] = "wide";
+    const struct {
+        void *(*run)(void *);
+        void *argument;
+    } ways[] = {{put_one_by_one, NULL},
+                {commit_batches, one_shard},
+                {commit_batches, any_shards},
+                {commit_transactions, NULL},
+                {submit_and_reap, NULL}};
+    enum { WAYS = sizeof ways / sizeof ways[0] };
+    pthread_t threads[WAYS];
     int n;
-    for (n = 0; n < 3; n++) {
-        CHECK(pthread_create(&threads[n], NULL, ways[n], NULL) == 0);
+    for (n = 0; n < WAYS; n++) {
+        CHECK(pthread_create(&threads[n], NULL, ways[n].run, ways[n].argument) == 0);
     }
-    for (n = 0; n < 3; n++) {
+    for (n = 0; n < WAYS; n++) {
         CHECK(pthread_join(threads[n], NULL) == 0);
     }
     return 0;
@@ -156,17 +206,23 @@ static bool is_there(const char *way, const char *round, unsigned long n, int pa
     return status == CORERING_OK;
 }
 
-/* Batches behind the last one that was acknowledged: whole or absent. */
-static void check_unacknowledged_batches(const char *round, unsigned long from)
+/* Ways that write several keys at once, and how far each came in the round that is read. */
+static const char *const whole_ways[] = {"batch", "wide", "tx"};
+enum { WHOLE_WAYS = sizeof whole_ways / sizeof whole_ways[0] };
+
+/* What stands behind the last that was acknowledged: whole or absent. */
+static void check_unacknowledged(const char *round, const unsigned long next[WHOLE_WAYS])
 {
     unsigned long n;
-    int part;
-    for (n = from; n < from + 10; n++) {
-        const bool first = is_there("batch", round, n, 0);
-        for (part = 1; part < BATCH_KEYS; part++) {
-            if (is_there("batch", round, n, part) != first) {
-                fprintf(stderr, "batch %s %lu is there in part\n", round, n);
-                exit(1);
+    int at, part;
+    for (at = 0; at < WHOLE_WAYS; at++) {
+        for (n = next[at]; n < next[at] + 10; n++) {
+            const bool first = is_there(whole_ways[at], round, n, 0);
+            for (part = 1; part < BATCH_KEYS; part++) {
+                if (is_there(whole_ways[at], round, n, part) != first) {
+                    fprintf(stderr, "%s %s %lu is there in part\n", whole_ways[at], round, n);
+                    exit(1);
+                }
             }
         }
     }
@@ -175,8 +231,8 @@ static void check_unacknowledged_batches(const char *round, unsigned long from)
 static int check_what_was_acknowledged(void)
 {
     char line[128], way[16], round[16], last_round[16] = "";
-    unsigned long n, batches = 0, checked = 0, missing = 0;
-    int part;
+    unsigned long n, next[WHOLE_WAYS] = {0}, checked[WHOLE_WAYS] = {0}, all = 0, missing = 0;
+    int at, part;
     while (fgets(line, sizeof line, stdin) != NULL) {
         if (line[strlen(line) - 1] != '\n') {
             continue; /* the writer was killed within this line */
@@ -184,27 +240,36 @@ static int check_what_was_acknowledged(void)
         CHECK(sscanf(line, "%15s %15s %lu", way, round, &n) == 3);
         if (strcmp(round, last_round) != 0) {
             if (last_round[0] != '\0') {
-                check_unacknowledged_batches(last_round, batches);
+                check_unacknowledged(last_round, next);
             }
             memcpy(last_round, round, sizeof last_round);
-            batches = 0;
+            memset(next, 0, sizeof next);
         }
-        for (part = 0; part < (strcmp(way, "batch") == 0 ? BATCH_KEYS : 1); part++) {
+        for (part = 0; part < parts_of(way); part++) {
             if (!is_there(way, round, n, part)) {
                 fprintf(stderr, "%s %s %lu (%d) was acknowledged and is missing\n", way, round, n, part);
                 missing++;
             }
         }
-        if (strcmp(way, "batch") == 0) {
-            batches = n + 1;
+        for (at = 0; at < WHOLE_WAYS; at++) {
+            if (strcmp(way, whole_ways[at]) == 0) {
+                next[at] = n + 1;
+                checked[at]++;
+            }
         }
-        checked++;
+        all++;
     }
     if (last_round[0] != '\0') {
-        check_unacknowledged_batches(last_round, batches);
+        check_unacknowledged(last_round, next);
     }
     CHECK_OK(corering_close(db));
-    printf("%lu acknowledged, %lu missing\n", checked, missing);
+    printf("%lu acknowledged, %lu missing\n", all, missing);
+    for (at = 0; at < WHOLE_WAYS; at++) {
+        if (checked[at] == 0) {
+            fprintf(stderr, "no %s was ever acknowledged\n", whole_ways[at]);
+            return 1;
+        }
+    }
     return missing == 0 ? 0 : 1;
 }
 

@@ -1,14 +1,16 @@
 // As bindings/c/tests/crash.c, through corering.hpp: writes until it is killed, or checks a list of what was acknowledged.
 //
-//   crash write DIR sync|interval|none ROUND     prints "put ROUND N" or "batch ROUND N" for each answer
+//   crash write DIR sync|interval|none ROUND     prints "put ROUND N", "batch ROUND N" or "tx ROUND N" for each answer
 //   crash check DIR                              exits with 0 if nothing is missing
 #include <corering.hpp>
 
 #include <cstdio>
 #include <iostream>
+#include <map>
 #include <sstream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <unistd.h>
 
 namespace {
@@ -22,7 +24,13 @@ corering::open_options small() {
     return options;
 }
 
+constexpr int parts_each = 3;
+
+// The tag keeps a batch on one shard; the keys of a transaction lie on any.
 std::string key_of(const std::string &way, const std::string &round, unsigned long n, int part) {
+    if (way == "tx") {
+        return way + "-" + round + "-" + std::to_string(n) + "-" + std::to_string(part);
+    }
     return "{" + way + "-" + round + "-" + std::to_string(n) + "}" + std::to_string(part);
 }
 
@@ -43,12 +51,27 @@ int write_until_killed(corering::db &db, const std::string &level, const std::st
     std::thread batches([&] {
         for (unsigned long n = 0;; n++) {
             auto batch = db.new_batch();
-            for (int part = 0; part < 3; part++) {
+            for (int part = 0; part < parts_each; part++) {
                 const auto key = key_of("batch", round, n, part);
                 batch.put(key, value_of(key));
             }
             batch.commit(options);
             acknowledge("batch", round, n);
+        }
+    });
+    std::thread transactions([&] {
+        corering::transaction_options how;
+        how.durability = options.durability;
+        for (unsigned long n = 0;; n++) {
+            db.transact(
+                [&](corering::transaction &tx) {
+                    for (int part = 0; part < parts_each; part++) {
+                        const auto key = key_of("tx", round, n, part);
+                        tx.put(key, value_of(key));
+                    }
+                },
+                how);
+            acknowledge("tx", round, n);
         }
     });
     for (unsigned long n = 0;; n++) {
@@ -58,8 +81,25 @@ int write_until_killed(corering::db &db, const std::string &level, const std::st
     }
 }
 
+// What stands behind the last one that was acknowledged: whole or absent.
+unsigned long count_torn(corering::db &db, const std::string &way, const std::string &round, unsigned long next) {
+    unsigned long torn = 0;
+    for (unsigned long n = next; n < next + 10; n++) {
+        int there = 0;
+        for (int part = 0; part < parts_each; part++) {
+            there += db.get(key_of(way, round, n, part)) ? 1 : 0;
+        }
+        if (there != 0 && there != parts_each) {
+            std::cerr << way << " " << round << " " << n << " is there in part\n";
+            torn++;
+        }
+    }
+    return torn;
+}
+
 int check_what_was_acknowledged(corering::db &db) {
-    unsigned long checked = 0, missing = 0;
+    unsigned long checked = 0, missing = 0, torn = 0;
+    std::map<std::pair<std::string, std::string>, unsigned long> next;
     std::string line;
     // A line without its end was cut by the kill.
     while (std::getline(std::cin, line) && !std::cin.eof()) {
@@ -67,7 +107,10 @@ int check_what_was_acknowledged(corering::db &db) {
         std::string way, round;
         unsigned long n = 0;
         words >> way >> round >> n;
-        for (int part = 0; part < (way == "batch" ? 3 : 1); part++) {
+        if (way != "put") {
+            next[{way, round}] = n + 1;
+        }
+        for (int part = 0; part < (way == "put" ? 1 : parts_each); part++) {
             const auto key = key_of(way, round, n, part);
             const auto found = db.get(key);
             if (!found || found->view() != value_of(key)) {
@@ -77,9 +120,18 @@ int check_what_was_acknowledged(corering::db &db) {
         }
         checked++;
     }
+    bool both[2] = {false, false};
+    for (const auto &[which, from] : next) {
+        torn += count_torn(db, which.first, which.second, from);
+        both[which.first == "tx"] = true;
+    }
     db.close();
+    if (!both[0] || !both[1]) {
+        std::cerr << "no batch or no transaction was ever acknowledged\n";
+        return 1;
+    }
     std::cout << checked << " acknowledged, " << missing << " missing\n";
-    return missing == 0 ? 0 : 1;
+    return missing == 0 && torn == 0 ? 0 : 1;
 }
 
 } // namespace

@@ -1,4 +1,5 @@
-"""A program that is killed with SIGKILL while it writes: every acknowledged write is there, at every level of durability."""
+"""A program that is killed with SIGKILL while it writes: every acknowledged write is there, at every level of durability, and every
+batch and transaction is whole or absent."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,20 @@ def commit():
         acknowledge(*keys)
         n += 1
 
+def transact():
+    n = 0
+    while True:
+        # Keys of any shards.
+        keys = [b"tx-%s-%d-%d" % (round.encode(), n, part) for part in range(3)]
+        with db.transaction(durability=durability) as tx:
+            for part, key in enumerate(keys):
+                if n > 0:
+                    before = b"tx-%s-%d-%d" % (round.encode(), n - 1, part)
+                    assert tx.get(before) == value(before)
+                tx.put(key, value(key))
+        acknowledge(*keys)
+        n += 1
+
 async def pipeline():
     adb = corering.aio.AsyncDatabase(db)
     async def one(who):
@@ -60,6 +76,7 @@ async def pipeline():
 
 threading.Thread(target=put, daemon=True).start()
 threading.Thread(target=commit, daemon=True).start()
+threading.Thread(target=transact, daemon=True).start()
 asyncio.run(pipeline())
 """
 
@@ -89,6 +106,8 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, level: str) -> None:
             with corering.open(tmp_path / "db", **SMALL) as db:
                 missing = [key for key in acknowledged if db.get(key) != b"value of " + key * 5]
                 assert not missing, f"{len(missing)} of {len(acknowledged)} acknowledged writes are missing"
-                batches = [entry.key.split(b"}")[0] for entry in db.scan(prefix=b"{batch-")]
-                parts = {tag: batches.count(tag) for tag in set(batches[-30:])}
-                assert set(parts.values()) <= {3}, f"a batch is there in part: {parts}"
+                batches = Counter(entry.key.split(b"}")[0] for entry in db.scan(prefix=b"{batch-"))
+                transactions = Counter(entry.key.rsplit(b"-", 1)[0] for entry in db.scan(prefix=b"tx-"))
+                assert batches and transactions, "no batch or no transaction was ever committed"
+                torn = {name: parts for name, parts in (batches + transactions).items() if parts != 3}
+                assert not torn, f"there in part: {torn}"
