@@ -26,10 +26,14 @@ pub enum Canary {
     ServeNotDurable,
     /// A guard looks at who holds the lock, and not at whether its lease still runs.
     GuardOutlivesLease,
+    /// A commit over several shards is shown, and answered, once the first of its parts is durable.
+    ShowCommitInPart,
+    /// An opening keeps a part of a commit whose other parts are not there.
+    KeepLonelyPart,
 }
 
 impl Canary {
-    pub const ALL: [Canary; 10] = [
+    pub const ALL: [Canary; 12] = [
         Canary::AcknowledgeBeforeSync,
         Canary::SkipDirectorySync,
         Canary::IgnoreShortWrite,
@@ -40,6 +44,8 @@ impl Canary {
         Canary::ForgetExpiry,
         Canary::ServeNotDurable,
         Canary::GuardOutlivesLease,
+        Canary::ShowCommitInPart,
+        Canary::KeepLonelyPart,
     ];
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::canary::{Canary, planted};
 use crate::client::{Client, Shared};
 use crate::error::{Error, Result};
 use crate::format::hold::StoredSession;
@@ -26,10 +27,11 @@ use crate::ring::Ring;
 use crate::root::Root;
 use crate::runtime::host::Machine;
 use crate::runtime::{Executor, Fs, Host, LocalFuture, LockError, ShardThread};
-use crate::shard::recover::{Home, parse_shard_dir, remove_shard, shard_dir};
+use crate::shard::recover::{Home, ShardPaths, parse_shard_dir, remove_shard, shard_dir};
 use crate::shard::service::{self, Opened, Order, ServeOrder, ServiceEnds, SpawnTask};
 use crate::shard::{LockRequest, Request, ShardHandle};
 use crate::txn::fate::{self, Contradiction, Unsettled};
+use crate::txn::owed;
 use crate::txn::snapshots::Snapshots;
 use crate::txn::timestamps::Timestamps;
 use crate::warden;
@@ -314,12 +316,20 @@ pub(crate) async fn start_shards(
 
 /// Settle what a crash left of commits over several shards, before anything else is written.
 async fn decide_fates(root: &Root, home: &mut Home, started: &[Started]) -> Result<()> {
+    let known: Vec<_> = started.iter().map(|shard| (Some(shard.opened.max_commit), &shard.opened.owed)).collect();
+    if let Some(missing) = owed::find_missing(&known) {
+        let log = home.fs.root().join(ShardPaths::of(missing.shard).wal);
+        return Err(Error::corrupt(log, 0, missing.to_string()));
+    }
     let unsettled: Vec<Unsettled> = started.iter().map(|shard| shard.opened.unsettled.clone()).collect();
-    let void = fate::decide(&unsettled).map_err(|contradiction| {
+    let mut void = fate::decide(&unsettled).map_err(|contradiction| {
         let Contradiction { shard, commit } = contradiction;
         let path = home.fs.root().join(shard_dir(shard));
         Error::corrupt(path, 0, format!("the log tells of commit {commit} otherwise than those of its other shards"))
     })?;
+    if planted(Canary::KeepLonelyPart) {
+        void.fill(None);
+    }
     if void.iter().any(Option::is_some) {
         let found = started.iter().map(|shard| shard.opened.max_commit).max().unwrap_or_default();
         home.life = root.begin_life(found)?.0.life;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use corering_engine::{
-    Client, CommitTs, Condition, Durability, Engine, Error, Fate, Isolation, Keys, Keyspace, Options, ScanRange,
-    Transaction, TransactionOptions, TxError, TxNumber, WriteOptions,
+    Client, CommitTs, Condition, Durability, Engine, Error, Fate, FencingToken, Guard, Isolation, Keys, Keyspace,
+    Options, ScanRange, Transaction, TransactionOptions, TxError, TxNumber, WriteOptions,
 };
 
 const KS: Keyspace = Keyspace::DEFAULT;
@@ -336,6 +336,25 @@ fn a_transaction_left_open_is_ended_by_its_time() {
     next.commit().wait().unwrap();
     refused(left.commit().wait(), |r| matches!(r, TxError::Wounded | TxError::TooOld { .. }));
     assert_eq!(bytes(&client, b"k"), Some(b"next".to_vec()));
+}
+
+#[test]
+fn a_commit_that_is_refused_lets_go_of_its_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir);
+    let client = engine.client();
+    let mut fenced = begin(&client);
+    fenced.get_for_update(KS, b"k").unwrap();
+    fenced.put(KS, b"k", b"fenced").unwrap();
+    fenced.guard(Guard { name: b"nobody holds it".to_vec(), token: FencingToken(7) }).unwrap();
+    assert!(matches!(fenced.commit().wait(), Err(Error::Lock(_))));
+    // Its handle is still there, and it is the older one.
+    let began = Instant::now();
+    let mut next = begin(&client);
+    next.get_for_update(KS, b"k").unwrap();
+    next.put(KS, b"k", b"next").unwrap();
+    next.commit().wait().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(20), "it waited for the time of the one before");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! loom's locks and wakers in the shape of those that the engine uses: a lock is never poisoned, a condition takes the guard
-//! by reference, and so is a waker taken.
+//! by reference, and so is a waker taken. Queues and places that others wrote without locks have one here.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::Waker;
 
 use loom::sync::MutexGuard;
@@ -62,5 +64,56 @@ impl AtomicWaker {
 
     pub fn wake(&self) {
         self.0.wake();
+    }
+}
+
+/// A queue of a fixed length. Not crossbeam's, whose own orderings are not looked at here.
+pub struct ArrayQueue<T> {
+    capacity: usize,
+    entries: Mutex<VecDeque<T>>,
+}
+
+impl<T> ArrayQueue<T> {
+    pub fn new(capacity: usize) -> ArrayQueue<T> {
+        ArrayQueue { capacity, entries: Mutex::new(VecDeque::new()) }
+    }
+
+    pub fn push(&self, entry: T) -> Result<(), T> {
+        let mut entries = self.entries.lock();
+        if entries.len() == self.capacity {
+            return Err(entry);
+        }
+        entries.push_back(entry);
+        Ok(())
+    }
+
+    pub fn pop(&self) -> Option<T> {
+        self.entries.lock().pop_front()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.lock().is_empty()
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+}
+
+/// A place that is replaced as a whole.
+pub struct ArcSwapOption<T>(Mutex<Option<Arc<T>>>);
+
+impl<T> ArcSwapOption<T> {
+    pub fn empty() -> ArcSwapOption<T> {
+        ArcSwapOption(Mutex::new(None))
+    }
+
+    pub fn load(&self) -> Option<Arc<T>> {
+        self.0.lock().clone()
+    }
+
+    pub fn store(&self, value: Option<Arc<T>>) {
+        let before = std::mem::replace(&mut *self.0.lock(), value);
+        drop(before);
     }
 }

@@ -2,4 +2,6 @@
 
 pub mod deaf;
 pub mod forgetful;
+pub mod hasty;
 pub mod relaxed;
+pub mod unheard;

@@ -5,6 +5,7 @@
 //! expiries as they were written; what was read once stays.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use corering_engine::runtime::sim::SimConfig;
 use corering_engine::runtime::sim::harness::{Failure, Life, Plan, Summary, enumerate, replay};
 use corering_engine::runtime::{Host, LocalFuture};
 use corering_engine::{
-    Client, CommitTs, Durability, Engine, Error, Expiry, Keyspace, Kind, Options, WriteBatch, WriteOptions,
+    Client, CommitTs, Durability, Engine, Error, Expiry, Keyspace, Kind, Options, TransactionOptions, WriteBatch,
+    WriteOptions,
 };
 
 use crate::account::Account;
@@ -36,6 +38,8 @@ enum Step {
     Delete(usize, Durability),
     /// Puts all keys of the first one's shard, but deletes every third.
     Batch(usize, Durability),
+    /// A transaction that moves all keys of all shards on, as one commit; it reads the key given before.
+    Commit(usize, Durability),
     Checkpoint,
     Sync,
     /// Close, and open with so many shards.
@@ -52,7 +56,7 @@ pub struct Script {
 
 const KEYS: usize = 8;
 
-pub const SCRIPTS: [Script; 9] = [
+pub const SCRIPTS: [Script; 10] = [
     Script { name: "create", shards: 3, steps: &[] },
     Script {
         name: "put",
@@ -154,6 +158,23 @@ pub const SCRIPTS: [Script; 9] = [
             Reopen(2),
         ],
     },
+    Script {
+        name: "commit",
+        shards: 3,
+        steps: &[
+            Put(0, 50, LATER),
+            Commit(0, SYNC),
+            Put(1, 50, LATER),
+            Commit(1, LATER),
+            Checkpoint,
+            Put(2, 300, LATER),
+            Commit(2, SYNC),
+            Put(2, 9, LATER),
+            Commit(3, SYNC),
+            Reopen(2),
+            Commit(4, LATER),
+        ],
+    },
     Script { name: "close", shards: 2, steps: &[Put(0, 500, LATER), Put(1, 9_000, LATER), Put(2, 8, SYNC)] },
 ];
 
@@ -195,10 +216,11 @@ impl Hands {
         Content { bytes: bytes.into(), expiry }
     }
 
-    /// Write the changes, as one record of their shard.
+    /// Write the changes, as one record of each of their shards.
     async fn write(&self, changes: Vec<(usize, State)>, level: Durability) -> Result<(), String> {
-        let shard = self.client.shard_of(&name(changes[0].0)).0;
-        let id = self.known.borrow_mut().model.begin(shard, level == SYNC, changes.clone());
+        let shards: BTreeSet<u16> = changes.iter().map(|(key, _)| self.client.shard_of(&name(*key)).0).collect();
+        let at_sync = level == SYNC || shards.len() > 1;
+        let id = self.known.borrow_mut().model.begin(shards.into_iter().collect(), at_sync, changes.clone());
         let options = WriteOptions { durability: Some(level), ..WriteOptions::default() };
         let commit: Result<CommitTs, Error> = match &changes[..] {
             [(key, Some(content))] => {
@@ -222,6 +244,25 @@ impl Hands {
         self.known.borrow_mut().model.answered(id, Some(commit))
     }
 
+    async fn commit(&self, read: usize, changes: Vec<(usize, State)>, level: Durability) -> Result<(), String> {
+        let options = TransactionOptions { durability: Some(level), ..TransactionOptions::default() };
+        let mut tx = self.client.begin(options).map_err(text)?;
+        let found = tx.get(Keyspace::DEFAULT, &name(read)).map_err(text)?;
+        self.known.borrow_mut().model.read(read, found.as_ref(), self.client.clock().wall_ms())?;
+        for (key, state) in &changes {
+            match state {
+                Some(content) => tx.put(Keyspace::DEFAULT, &name(*key), &content.bytes),
+                None => tx.delete(Keyspace::DEFAULT, &name(*key)),
+            }
+            .map_err(text)?;
+        }
+        let shards = (0..KEYS).map(|key| self.client.shard_of(&name(key)).0).collect::<BTreeSet<u16>>();
+        let at_sync = level == SYNC || shards.len() > 1;
+        let id = self.known.borrow_mut().model.begin(shards.into_iter().collect(), at_sync, changes);
+        let commit = tx.commit().await.map_err(text)?;
+        self.known.borrow_mut().model.answered(id, Some(commit))
+    }
+
     async fn step(&self, engine: &Engine, step: Step) -> Result<(), String> {
         match step {
             Put(key, len, level) => self.write(vec![(key, Some(self.content(len, Expiry::NEVER)))], level).await,
@@ -232,6 +273,14 @@ impl Hands {
                 let keys = (0..KEYS).filter(|key| self.client.shard_of(&name(*key)) == shard);
                 let change = |key: usize| (key, (key % 3 != 2).then(|| self.content(40 + key * 100, Expiry::NEVER)));
                 self.write(keys.map(change).collect(), level).await
+            }
+            Commit(read, level) => {
+                let mut changes = Vec::new();
+                for key in 0..KEYS {
+                    let state = ((key + read) % 4 != 3).then(|| self.content(20 + key * 30, Expiry::NEVER));
+                    changes.push((key, state));
+                }
+                self.commit(read, changes, level).await
             }
             Checkpoint | Sync => {
                 let answered = self.known.borrow().model.sync_begins();

@@ -51,4 +51,6 @@ found! {
     a_forgotten_expiry_is_found: ForgetExpiry,
     a_read_of_what_is_not_durable_is_found: ServeNotDurable,
     a_guard_that_outlives_its_lease_is_found: GuardOutlivesLease,
+    a_commit_over_shards_that_is_shown_in_part_is_found: ShowCommitInPart,
+    a_part_of_a_commit_that_is_kept_without_the_others_is_found: KeepLonelyPart,
 }

@@ -13,6 +13,7 @@ use crate::format::record::{RecordKind, RecordRef};
 use crate::format::segment::{self, SEGMENT_HEADER_LEN, SegmentAt};
 use crate::ids::{CommitTs, Lsn};
 use crate::runtime::{AlignedBuf, BLOCK, Executor, File, OpenMode};
+use crate::txn::owed::Owed;
 use crate::wal::stage::find_slots;
 use crate::wal::walk::{Listed, Walked, Walker};
 use crate::wal::{Known, LogIdentity, SegmentDir};
@@ -36,15 +37,17 @@ pub async fn check(place: &Place<'_>, found: &mut ShardCheck, out: &mut Findings
     };
     check_names(place, &dir, &listed, out);
     let headers_are_whole = check_headers(place, &dir, &listed, out);
-    let mut records = Records { place, last: place.manifest.max_ts, wrong: Vec::new(), more: 0 };
+    let mut records = Records { place, last: place.manifest.max_ts, owed: Owed::default(), wrong: Vec::new(), more: 0 };
     let walked = walker
         .walk(&mut |frames| {
+            records.owed.settle(frames.settled());
             for (lsn, payload) in frames {
                 records.look(lsn, payload);
             }
             Ok(())
         })
         .await;
+    let is_read = walked.is_ok();
     match walked {
         Ok(walked) => {
             found.log_batches = walked.report.batches_replayed;
@@ -58,7 +61,8 @@ pub async fn check(place: &Place<'_>, found: &mut ShardCheck, out: &mut Findings
         Err(_) if !headers_are_whole => {}
         Err(error) => out.damaged(error),
     }
-    let Records { wrong, more, .. } = records;
+    let Records { wrong, more, last, owed, .. } = records;
+    (found.reached, found.owed) = (is_read.then_some(last), owed);
     for (lsn, what) in wrong {
         let (path, offset) = locate(&dir, &listed, lsn);
         out.damage(path, offset, what);
@@ -179,6 +183,7 @@ fn check_stage(
 struct Records<'a> {
     place: &'a Place<'a>,
     last: CommitTs,
+    owed: Owed,
     wrong: Vec<(Lsn, String)>,
     more: u64,
 }
@@ -199,8 +204,13 @@ impl Records<'_> {
             Ok(record) => record,
             Err(bad) => return Some(bad.to_string()),
         };
-        if record.kind == RecordKind::Void {
-            return None;
+        match record.kind {
+            RecordKind::Void => {
+                self.owed.void(record.commit_ts);
+                return None;
+            }
+            RecordKind::Part(shards) => self.owed.part(record.commit_ts, shards.iter()),
+            RecordKind::Write => {}
         }
         let before = self.last;
         self.last = before.max(record.commit_ts);

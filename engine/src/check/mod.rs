@@ -28,7 +28,8 @@ use crate::ring::Ring;
 use crate::root::{CREATING_FILE, SUPERBLOCK_FILE};
 use crate::runtime::host::Machine;
 use crate::runtime::{Fs, Host, LockError};
-use crate::shard::recover::parse_shard_dir;
+use crate::shard::recover::{ShardPaths, parse_shard_dir};
+use crate::txn::owed::find_missing;
 
 /// Verify the closed database in `dir`. `progress` hears of each file and of bytes as they have been read. Fails if the
 /// directory holds no database or is open ([`Error::Locked`]); damage is in the report.
@@ -48,6 +49,10 @@ pub async fn check_on(host: Arc<dyn Host>, progress: &mut dyn FnMut(CheckProgres
     for shard in (0..superblock.shards).map(ShardId) {
         let found = shard::check(&fs, &superblock, &ring, shard, &mut out).await;
         out.report.shards.push(found);
+    }
+    let known: Vec<_> = out.report.shards.iter().map(|shard| (shard.reached, &shard.owed)).collect();
+    if let Some(missing) = find_missing(&known) {
+        out.damage(fs.root().join(ShardPaths::of(missing.shard).wal), 0, missing.to_string());
     }
     Ok(out.report)
 }

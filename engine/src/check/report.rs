@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::ids::{Lsn, ShardId};
+use crate::ids::{CommitTs, Lsn, ShardId};
+use crate::txn::owed::Owed;
 
 /// How far a check has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,9 @@ pub struct ShardCheck {
     pub stage_records: u64,
     /// Where the log ends; zero if it could not be read.
     pub log_end: Lsn,
+    /// The last commit that it has, if its log could be read, and what that says of the other shards.
+    pub(super) reached: Option<CommitTs>,
+    pub(super) owed: Owed,
     pub bytes_read: u64,
 }
 

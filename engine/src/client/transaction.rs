@@ -459,19 +459,11 @@ impl Transaction {
 
     /// Keys that were kept are free.
     fn let_go(&mut self) {
+        // What still waits in an inbox keeps nothing from now on, so that nothing has to stand in line behind it: a full inbox may have
+        // to wait for this very thread.
+        self.life.end();
         for shard in std::mem::take(&mut self.kept_at) {
-            let handle = &self.client.shared.shards[shard.index()];
-            let mut request = Request::EndKeys { number: self.life.number };
-            // The inbox may be full; it cannot stay so, because whoever runs the shard empties it.
-            while !handle.is_closed() {
-                match handle.submit(request) {
-                    Ok(()) => break,
-                    Err(back) => {
-                        request = back;
-                        handle.drain_inbox(1);
-                    }
-                }
-            }
+            self.client.shared.shards[shard.index()].with_core(|core| core.end_key_locks(self.life.number));
         }
     }
 

@@ -60,7 +60,7 @@ impl ShardTasks {
 
 pub async fn pump(tasks: Rc<ShardTasks>) {
     loop {
-        tasks.handle.pump.wait().await;
+        tasks.handle.pump().wait().await;
         loop {
             let executed = tasks.handle.drain_inbox(PUMP_BURST);
             // What was executed from the inbox has nobody who helps.
@@ -147,7 +147,7 @@ pub async fn spare_keeper(tasks: Rc<ShardTasks>) {
                 tracing::warn!(shard = handle.view.id.0, %error, "cannot prepare a log segment; will try again");
                 if error.is_no_space() || failures >= ATTEMPTS {
                     handle.with_core(|core| core.log_mut().cannot_make_spare(error));
-                    handle.pump.set();
+                    handle.pump().set();
                 }
                 tasks.executor.sleep(RETRY).await;
             }
@@ -164,7 +164,7 @@ fn install_spare(tasks: &ShardTasks, spare: Spare) {
         }
     }
     tasks.handle.flush.set();
-    tasks.handle.pump.set();
+    tasks.handle.pump().set();
 }
 
 pub async fn checkpointer(tasks: Rc<ShardTasks>) {
@@ -184,7 +184,7 @@ pub async fn checkpointer(tasks: Rc<ShardTasks>) {
                 failures += 1;
                 if error.is_no_space() || failures >= ATTEMPTS {
                     handle.with_core(|core| core.cannot_write_tables(error));
-                    handle.pump.set();
+                    handle.pump().set();
                 }
                 tasks.executor.sleep(RETRY).await;
             }
@@ -209,7 +209,7 @@ async fn checkpoint_once(tasks: &ShardTasks) -> Result<bool> {
     let trimmed = handle.with_core(|core| core.checkpointed(sealed.len(), end, tables));
     tasks.retired.borrow_mut().extend(trimmed);
     handle.spare.set();
-    handle.pump.set();
+    handle.pump().set();
     Ok(true)
 }
 
@@ -218,7 +218,7 @@ fn stop_if_final(handle: &ShardHandle, error: &Error) {
     if let Error::Io { op: "sync", .. } = error {
         handle.with_core(|core| core.poison(Stage::Checkpoint, error.to_string()));
         // What waits in the inbox is refused now.
-        handle.pump.set();
+        handle.pump().set();
     }
 }
 

@@ -28,6 +28,7 @@ use crate::runtime::Clock;
 use crate::table::read_state::ReadState;
 use crate::table::table_set::TableSet;
 use crate::table::{MemWriter, Memtable, NewVersion, Order, insert_all};
+use crate::txn::TxError;
 use crate::txn::key_locks::{Granted, KeyLocks, TxNumber};
 use crate::txn::timestamps::Timestamps;
 use crate::value::WriteOp;
@@ -238,7 +239,7 @@ impl ShardCore {
     }
 
     /// A transaction ended: whoever waits for its keys is told.
-    pub(super) fn end_key_locks(&mut self, number: TxNumber) {
+    pub(crate) fn end_key_locks(&mut self, number: TxNumber) {
         let granted = self.key_locks.end(number);
         self.grant_keys(granted);
     }
@@ -325,13 +326,16 @@ impl ShardCore {
             }
             Request::Checkpoint { reply } => self.checkpoint(plain_reply(reply)),
             Request::Lock(request) => self.lock(request),
+            Request::KeepKey { life, reply, .. } if life.has_ended() => {
+                let ended = Error::Tx(TxError::Ended { how: "it ended while it waited for a key" });
+                self.outbox.replies.push((plain_reply(reply), Err(ended)));
+            }
             Request::KeepKey { keyspace, key, life, reply } => {
                 let granted = self.key_locks.acquire(keyspace, &key, &life, reply);
                 // Who waits must be looked after when the holder's time is over.
                 self.outbox.kick_locks |= granted.is_empty();
                 self.grant_keys(granted);
             }
-            Request::EndKeys { number } => self.end_key_locks(number),
         }
     }
 

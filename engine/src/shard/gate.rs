@@ -8,21 +8,19 @@
 //! at once. Then each shard moves its own mark past the commit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 use super::handle::ShardHandle;
+use super::mark::{HasThreshold, Threshold};
 use super::request::Reply;
 use crate::error::{Error, Result};
 use crate::ids::CommitTs;
 
 pub struct Gate {
-    commit: CommitTs,
-    open: AtomicBool,
-    /// Shards that have not come yet.
-    missing: AtomicUsize,
-    shards: Vec<Arc<ShardHandle>>,
+    threshold: Threshold,
+    /// Taken by whoever tells them: a shard that stopped keeps the gate for its readers, and must not keep itself by it.
+    shards: Mutex<Vec<Arc<ShardHandle>>>,
     /// Taken by whoever opens it, or by the first shard that will never come.
     reply: Mutex<Option<Reply>>,
 }
@@ -30,33 +28,23 @@ pub struct Gate {
 impl Gate {
     pub fn new(commit: CommitTs, shards: Vec<Arc<ShardHandle>>, reply: Reply) -> Gate {
         Gate {
-            commit,
-            open: AtomicBool::new(false),
-            missing: AtomicUsize::new(shards.len()),
-            shards,
+            threshold: Threshold::new(commit, shards.len()),
+            shards: Mutex::new(shards),
             reply: Mutex::new(Some(reply)),
         }
     }
 
-    pub fn commit(&self) -> CommitTs {
-        self.commit
-    }
-
     pub fn is_open(&self) -> bool {
-        self.open.load(Ordering::SeqCst)
+        self.threshold.is_open()
     }
 
     /// A shard came. True for the last one, which has opened it.
     pub fn arrive(&self) -> bool {
-        let last = self.missing.fetch_sub(1, Ordering::SeqCst) == 1;
-        if last {
-            self.open.store(true, Ordering::SeqCst);
-        }
-        last
+        self.threshold.arrive()
     }
 
-    pub fn shards(&self) -> &[Arc<ShardHandle>] {
-        &self.shards
+    fn take_shards(&self) -> Vec<Arc<ShardHandle>> {
+        std::mem::take(&mut *self.shards.lock())
     }
 
     fn answer(&self, result: Result<CommitTs>) {
@@ -64,6 +52,12 @@ impl Gate {
         if let Some(reply) = reply {
             reply(result);
         }
+    }
+}
+
+impl HasThreshold for Gate {
+    fn threshold(&self) -> &Threshold {
+        &self.threshold
     }
 }
 
@@ -89,14 +83,14 @@ impl GateNews {
     pub fn tell(mut self) {
         while !self.is_empty() {
             if let Some(gate) = self.opened.pop() {
-                gate.answer(Ok(gate.commit));
-                for shard in gate.shards() {
+                gate.answer(Ok(gate.threshold.commit()));
+                for shard in gate.take_shards() {
                     self.append(shard.step(|core| core.pass_gates()));
                 }
             }
             if let Some((gate, error)) = self.failed.pop() {
                 gate.answer(Err(error));
-                for shard in gate.shards() {
+                for shard in gate.take_shards() {
                     self.append(shard.step(|core| core.gate_failed(&gate)));
                 }
             }

@@ -10,11 +10,11 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossbeam_queue::ArrayQueue;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::core::{Outbox, ShardCore};
 use super::gate::GateNews;
+use super::inbox::Inbox;
 use super::request::{Reply, Request};
 use super::stages::Stage;
 use super::view::ShardView;
@@ -31,11 +31,8 @@ use crate::wal::{FlushPlan, Next};
 pub struct ShardHandle {
     pub view: Arc<ShardView>,
     core: Mutex<ShardCore>,
-    /// With the time at which each came.
-    inbox: ArrayQueue<(Request, u64)>,
+    inbox: Inbox<Request>,
     clock: Arc<dyn Clock>,
-    /// Requests wait in the inbox, or room for them appeared.
-    pub pump: Event,
     /// The log wants looking at.
     pub flush: Event,
     /// A checkpoint may be due.
@@ -50,7 +47,6 @@ pub struct ShardHandle {
     pub close: Event,
     /// A flush has something to do and nobody does it.
     flush_wanted: AtomicBool,
-    closed: AtomicBool,
 }
 
 impl ShardHandle {
@@ -59,8 +55,7 @@ impl ShardHandle {
             view,
             clock: Arc::clone(&core.clock),
             core: Mutex::new(core),
-            inbox: ArrayQueue::new(inbox_len as usize),
-            pump: Event::default(),
+            inbox: Inbox::new(inbox_len as usize),
             flush: Event::default(),
             checkpoint: Event::default(),
             spare: Event::default(),
@@ -68,7 +63,6 @@ impl ShardHandle {
             locks: Event::default(),
             close: Event::default(),
             flush_wanted: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
         }
     }
 
@@ -156,31 +150,27 @@ impl ShardHandle {
 
     /// Hand over a request; it is answered through itself.
     pub fn submit(&self, request: Request) -> std::result::Result<(), Request> {
-        if self.inbox.is_empty()
-            && let Some(mut core) = self.try_lock()
-        {
-            if core.accepts() {
+        let run = |request| {
+            let Some(mut core) = self.try_lock() else { return Err(request) };
+            let taken = if core.accepts() {
                 core.execute(request);
-                self.release(core);
-                return Ok(());
-            }
+                Ok(())
+            } else {
+                Err(request)
+            };
             self.release(core);
-        }
-        self.enqueue(request)
-    }
-
-    fn enqueue(&self, request: Request) -> std::result::Result<(), Request> {
-        self.inbox.push((request, self.clock.monotonic_ns())).map_err(|(request, _)| request)?;
-        self.pump.set();
-        if self.closed.load(Ordering::Acquire) {
-            // The pump may have gone: nobody else would answer.
-            self.refuse_all();
-        }
-        Ok(())
+            taken
+        };
+        self.inbox.submit(request, run, || self.clock.monotonic_ns(), refuse_closed)
     }
 
     pub fn inbox_capacity(&self) -> u64 {
         self.inbox.capacity() as u64
+    }
+
+    /// Requests wait in the inbox, or room for them appeared.
+    pub fn pump(&self) -> &Event {
+        &self.inbox.pump
     }
 
     /// Write borrowed ops if the shard is free; `None` if it is not, and the caller should submit a request. The commit is given if it
@@ -237,25 +227,22 @@ impl ShardHandle {
         self.with_core(|core| core.finish_flush(outcome));
         // Room may have appeared for who waits.
         if !self.inbox.is_empty() {
-            self.pump.set();
+            self.inbox.pump.set();
         }
     }
 
     /// From now on everything is refused.
     pub fn close_inbox(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.refuse_all();
-    }
-
-    fn refuse_all(&self) {
-        while let Some((request, _)) = self.inbox.pop() {
-            request.refuse(Error::Closed);
-        }
+        self.inbox.close(refuse_closed);
     }
 
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.inbox.is_closed()
     }
+}
+
+fn refuse_closed(request: Request) {
+    request.refuse(Error::Closed);
 }
 
 /// The core, held.

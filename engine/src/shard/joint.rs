@@ -80,6 +80,7 @@ impl Joint {
                 Ok(()) => Ok(()),
                 Err(Unwritten::Later(shard)) => Err((step.joint, shard)),
                 Err(Unwritten::Never(error)) => {
+                    step.end_transaction();
                     refused = Some((step.joint.program, error));
                     Ok(())
                 }

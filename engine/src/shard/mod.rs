@@ -5,11 +5,13 @@ pub mod core;
 pub mod ephemeral;
 mod gate;
 pub mod handle;
+mod inbox;
 mod internal;
 pub mod joint;
 pub mod keeper;
 pub mod lock_request;
 pub mod locking;
+mod mark;
 mod moving;
 pub mod recover;
 pub mod replay;
@@ -27,3 +29,6 @@ pub use request::Request;
 pub use stages::{StageTimes, Stages};
 pub use tx::Tx;
 pub use view::ShardView;
+
+// For the files that stand on loom's in `corering-models`.
+use crate::{event, sync};

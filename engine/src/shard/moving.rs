@@ -20,7 +20,8 @@ impl Offline {
             memtables.push(last.seal());
         }
         memtables.reverse();
-        if !memtables.is_empty() {
+        // Also if all of the log is void: its records must not be taken for settled once the manifest has the last number of all shards.
+        if !memtables.is_empty() || self.recovered.end > self.keeper.replay_from() {
             self.keeper.settle_memory(&self.executor, &memtables, self.recovered.end, now_ms).await?;
         }
         self.keeper.purify(&self.executor, &self.ring, now_ms).await?;

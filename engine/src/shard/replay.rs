@@ -14,6 +14,7 @@ use crate::format::record::{BadRecord, RecordKind, RecordRef};
 use crate::ids::{CommitTs, Expiry, Lsn, ShardId};
 use crate::table::{Inserts, MemWriter, Memtable, NewVersion, Order};
 use crate::txn::fate::{Part, Unsettled};
+use crate::txn::owed::Owed;
 
 /// A long replay tells how far it is each time it has taken so many records.
 const PROGRESS_RECORDS: u64 = 1 << 20;
@@ -27,6 +28,8 @@ pub struct Replay {
     pub max_commit: CommitTs,
     /// Changes of the engine's own keys.
     pub set_aside: SetAside,
+    /// What the log says of the other shards.
+    pub owed: Owed,
     memtable_bytes: u64,
     hash_seed: u64,
     shard: ShardId,
@@ -52,6 +55,7 @@ impl Replay {
             full: Vec::new(),
             max_commit: settled,
             set_aside: SetAside::default(),
+            owed: Owed::default(),
             memtable_bytes,
             hash_seed,
             shard,
@@ -65,6 +69,7 @@ impl Replay {
     pub fn apply(&mut self, frames: Frames<'_>) -> Result<(), (Lsn, BadRecord)> {
         let before = self.records;
         self.settle(frames.settled());
+        self.owed.settle(frames.settled());
         let mut inserts = Inserts::new(&mut self.memory);
         let mut noted = CommitTs::ZERO;
         for (lsn, payload) in frames {
@@ -72,6 +77,7 @@ impl Replay {
             let record = RecordRef::decode(payload).map_err(bad)?;
             let shards = match record.kind {
                 RecordKind::Void => {
+                    self.owed.void(record.commit_ts);
                     while self.waiting.back().is_some_and(|last| last.commit >= record.commit_ts) {
                         self.waiting.pop_back();
                     }
@@ -80,6 +86,9 @@ impl Replay {
                 RecordKind::Part(shards) if record.commit_ts > self.settled => shards.iter().collect(),
                 RecordKind::Part(_) | RecordKind::Write => Vec::new(),
             };
+            if let RecordKind::Part(shards) = record.kind {
+                self.owed.part(record.commit_ts, shards.iter());
+            }
             self.max_commit = self.max_commit.max(record.commit_ts);
             self.records += 1;
             if shards.is_empty() && self.waiting.is_empty() {

@@ -8,7 +8,7 @@ use crate::options::Durability;
 use crate::pending::Completer;
 use crate::shard::lock_request::LockRequest;
 use crate::shard::tx::Tx;
-use crate::txn::{TxLife, TxNumber};
+use crate::txn::TxLife;
 use crate::value::WriteOp;
 
 /// Called once, when what the request did is durable at its level, with the commit that did it (zero if nothing was written).
@@ -39,8 +39,6 @@ pub enum Request {
     Lock(LockRequest),
     /// Keep a key for a transaction; answered when it is its own, and everything before is visible.
     KeepKey { keyspace: Keyspace, key: Box<[u8]>, life: Arc<TxLife>, reply: Completer<()> },
-    /// A transaction ended.
-    EndKeys { number: TxNumber },
 }
 
 impl Request {
@@ -50,7 +48,6 @@ impl Request {
             Request::Write { reply, .. } => reply.complete(Err(error)),
             Request::Run { program, .. } => program.refuse(error),
             Request::Lock(request) => request.refuse(error),
-            Request::EndKeys { .. } => {}
             Request::KeepKey { reply, .. } => reply.complete(Err(error)),
             Request::Fence { reply }
             | Request::Sync { reply }

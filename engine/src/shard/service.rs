@@ -23,6 +23,7 @@ use crate::root::Root;
 use crate::runtime::{Clock, Executor, LocalFuture, ShardMain, TaskClass};
 use crate::table::read_state::ReadState;
 use crate::txn::fate::Unsettled;
+use crate::txn::owed::Owed;
 use crate::txn::snapshots::Snapshots;
 use crate::txn::timestamps::Timestamps;
 use crate::wal::Log;
@@ -66,6 +67,7 @@ pub struct Opened {
     pub report: ShardReport,
     pub max_commit: CommitTs,
     pub unsettled: Unsettled,
+    pub owed: Owed,
     /// The first file number that nobody uses.
     pub next_file: u64,
 }
@@ -105,12 +107,13 @@ async fn live(
     executor: Rc<dyn Executor>,
 ) -> Result<()> {
     let mut offline = match recover_shard(&home, shard, Arc::clone(&clock), executor).await {
-        Ok(offline) => {
+        Ok(mut offline) => {
             let report = offline.report.clone();
             opened.complete(Ok(Opened {
                 report,
                 max_commit: offline.replay.max_commit,
                 unsettled: offline.replay.unsettled(),
+                owed: std::mem::take(&mut offline.replay.owed),
                 next_file: offline.keeper.next_file(),
             }));
             offline

@@ -3,12 +3,12 @@
 //! Guards: a reader sees only what is visible, which is what was (or may now be) acknowledged: durable at its level, and
 //! everything before it in the shard's order.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use arc_swap::{ArcSwap, Guard};
 
 use super::gate::Gate;
+use super::mark::Mark;
 use crate::canary::{Canary, planted};
 use crate::error::{Error, Poisoned};
 use crate::ids::{CommitTs, ShardId};
@@ -16,14 +16,10 @@ use crate::table::Order;
 use crate::table::read_state::ReadState;
 use crate::txn::timestamps::InFlight;
 
-/// Set beside the mark while the next commit of the shard waits at its gate: whether it is visible, the gate says.
-const AT_GATE: u64 = 1 << 63;
-
 pub struct ShardView {
     pub id: ShardId,
     state: ArcSwap<ReadState>,
-    visible: AtomicU64,
-    gate: ArcSwapOption<Gate>,
+    visible: Mark<Gate>,
     pub in_flight: InFlight,
     poisoned: OnceLock<Arc<Poisoned>>,
 }
@@ -33,8 +29,7 @@ impl ShardView {
         ShardView {
             id,
             state: ArcSwap::new(state),
-            visible: AtomicU64::new(visible.0),
-            gate: ArcSwapOption::empty(),
+            visible: Mark::new(visible),
             in_flight: InFlight::default(),
             poisoned: OnceLock::new(),
         }
@@ -62,29 +57,12 @@ impl ShardView {
     }
 
     pub fn visible(&self) -> CommitTs {
-        let mark = self.visible.load(Ordering::SeqCst);
-        if mark & AT_GATE == 0 { CommitTs(mark) } else { self.visible_at_gate(mark) }
-    }
-
-    #[cold]
-    fn visible_at_gate(&self, mut mark: u64) -> CommitTs {
-        while mark & AT_GATE != 0 {
-            let gate = self.gate.load();
-            let now = self.visible.load(Ordering::SeqCst);
-            if now == mark {
-                // The mark never comes back to a value it had, so that this is the gate it speaks of.
-                let open = gate.as_ref().filter(|gate| gate.is_open());
-                return open.map_or(CommitTs(mark & !AT_GATE), |gate| gate.commit());
-            }
-            mark = now;
-        }
-        CommitTs(mark)
+        self.visible.get()
     }
 
     /// Called by the shard alone: its next commit is visible once `gate` is open.
     pub fn stand_at(&self, gate: &Arc<Gate>) {
-        self.gate.store(Some(Arc::clone(gate)));
-        self.visible.fetch_or(AT_GATE, Ordering::SeqCst);
+        self.visible.stand_at(gate);
     }
 
     /// Whether a view at `at` may be read now.
@@ -99,10 +77,7 @@ impl ShardView {
 
     /// Called by the shard alone, with ever larger numbers.
     pub fn set_visible(&self, at: CommitTs) {
-        let before = self.visible.swap(at.0, Ordering::SeqCst);
-        if before & AT_GATE != 0 {
-            self.gate.store(None);
-        }
+        self.visible.set(at);
     }
 
     /// Keep the first cause; later ones are its consequences.

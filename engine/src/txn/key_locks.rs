@@ -25,11 +25,13 @@ pub struct TxLife {
     pub deadline_ms: u64,
     /// An older transaction took a key away from it, or its time was over while others waited.
     wounded: AtomicBool,
+    /// It wants no key any more.
+    ended: AtomicBool,
 }
 
 impl TxLife {
     pub fn new(number: TxNumber, deadline_ms: u64) -> Arc<TxLife> {
-        Arc::new(TxLife { number, deadline_ms, wounded: AtomicBool::new(false) })
+        Arc::new(TxLife { number, deadline_ms, wounded: AtomicBool::new(false), ended: AtomicBool::new(false) })
     }
 
     pub fn is_wounded(&self) -> bool {
@@ -38,6 +40,15 @@ impl TxLife {
 
     fn wound(&self) {
         self.wounded.store(true, Ordering::SeqCst);
+    }
+
+    /// Keys that it asked for and was not given yet are not given to it any more.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 }
 

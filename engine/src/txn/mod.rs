@@ -3,6 +3,7 @@
 pub mod error;
 pub mod fate;
 pub mod key_locks;
+pub mod owed;
 pub mod snapshots;
 pub mod stats;
 pub mod timestamps;

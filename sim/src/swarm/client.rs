@@ -1,9 +1,11 @@
-//! One client: does what the mix lets it, and shows every answer to the model.
+//! One client: does what the mix lets it, and shows every answer to the model. What it does over several shards is in `over.rs`.
 //!
 //! Guards: an error is taken only if a fault, a limit or a close explains it; what was refused must have done nothing.
 
+mod over;
+
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use corering_engine::runtime::Executor;
 use corering_engine::runtime::sim::{Rng, Sim};
 use corering_engine::{
     Client, CommitTs, Condition, Durability, Engine, Error, Expiry, Keyspace, Kind, Pending, PutIf, ScanRange,
-    Snapshot, Value, WriteBatch, WriteOptions,
+    Snapshot, TxError, Value, WriteBatch, WriteOptions,
 };
 
 use super::counters::Counter;
@@ -142,6 +144,11 @@ impl World {
                 account.refusal("a lie found out");
                 Ok(Outcome::Refused)
             }
+            // Another transaction came between, or it was open for too long.
+            Err(Error::Tx(refusal)) if refusal.is_retryable() || matches!(refusal, TxError::TooOld { .. }) => {
+                account.refusal("conflict");
+                Ok(Outcome::Refused)
+            }
             Err(Error::Closed) if self.closing.get() => {
                 account.refusal("closed");
                 Ok(Outcome::Refused)
@@ -228,6 +235,9 @@ impl Hands {
     }
 
     async fn act(&mut self, act: Act) -> Result<(), String> {
+        if self.own.is_empty() && act.writes() {
+            return Ok(());
+        }
         let name = match act {
             Act::Put => self.put(Expiry::NEVER).await.map(|()| "put"),
             Act::PutExpiring => {
@@ -238,6 +248,10 @@ impl Hands {
             Act::Delete => self.delete().await.map(|()| "delete"),
             Act::Batch => self.batch().await.map(|()| "batch"),
             Act::Run => self.run().await.map(|()| "run"),
+            Act::BatchOver => self.batch_over().await.map(|()| "batch over shards"),
+            Act::RunOver => self.run_over().await.map(|()| "run over shards"),
+            Act::Transact => self.transact().await.map(|()| "transaction"),
+            Act::ReadOver => self.read_over().await.map(|()| "transaction that reads"),
             Act::Burst => self.burst().await.map(|()| "burst"),
             Act::Count => self.count().await.map(|()| "incr"),
             Act::Get => self.get().map(|()| "get"),
@@ -293,8 +307,10 @@ impl Hands {
     }
 
     fn begin(&mut self, level: Durability, changes: Vec<(usize, State)>) -> WriteId {
-        let shard = self.shard_of(changes[0].0);
-        self.world.model.borrow_mut().begin(shard, level == Durability::Sync, changes)
+        let shards: BTreeSet<u16> = changes.iter().map(|(key, _)| self.shard_of(*key)).collect();
+        // Over several shards it is always durable when it is answered, and when it is seen.
+        let at_sync = level == Durability::Sync || shards.len() > 1;
+        self.world.model.borrow_mut().begin(shards.into_iter().collect(), at_sync, changes)
     }
 
     /// Wait for an answer, now and then as a thread would that flushes by itself.
@@ -305,13 +321,19 @@ impl Hands {
         pending.await
     }
 
-    fn settle(&self, id: WriteId, what: &str, result: Result<Option<CommitTs>, Error>) -> Result<(), String> {
+    fn settle(&mut self, id: WriteId, what: &str, result: Result<Option<CommitTs>, Error>) -> Result<(), String> {
         let outcome = self.world.judge(what, result)?;
         let mut model = self.world.model.borrow_mut();
         match outcome {
             Outcome::Done(commit) => model.answered(id, commit).map_err(|e| format!("{what}: {e}")),
             Outcome::Refused => model.refused(id).map_err(|e| format!("{what}: {e}")),
-            Outcome::Unknown => Ok(()),
+            Outcome::Unknown => {
+                // What such a key holds is not known any more, so that nothing can be said of the next write to it.
+                let keys = model.unsure(id);
+                drop(model);
+                self.own.retain(|key| !keys.contains(key));
+                Ok(())
+            }
         }
     }
 
@@ -363,10 +385,16 @@ impl Hands {
     }
 
     async fn batch(&mut self) -> Result<(), String> {
-        let (key, level) = (self.own_key(), self.level());
+        let key = self.own_key();
+        let keys = self.neighbours(key);
+        self.batch_of(keys).await
+    }
+
+    async fn batch_of(&mut self, keys: Vec<usize>) -> Result<(), String> {
+        let level = self.level();
         let mut batch = WriteBatch::new();
         let mut changes = Vec::new();
-        for key in self.neighbours(key) {
+        for key in keys {
             let (keyspace, name) = self.name(key);
             // The last write of a key in a batch counts.
             if self.rng.one_in(4) {
@@ -576,7 +604,7 @@ impl Hands {
         let snapshot = self.client.snapshot_async().await;
         Ok(match self.world.judge("snapshot", snapshot)? {
             Outcome::Done(snapshot) => {
-                let view = self.world.model.borrow().view(floors, snapshot.version());
+                let view = self.world.model.borrow().view(floors, Some(snapshot.version()));
                 Some((snapshot, view))
             }
             Outcome::Refused | Outcome::Unknown => None,
@@ -604,7 +632,7 @@ impl Hands {
         let (snapshot, view) = &mut self.views[at];
         let result = self.client.get_at(snapshot, keyspace, &name);
         match self.world.judge("get_at", result)? {
-            Outcome::Done(found) => self.world.model.borrow().read_view(view, key, found.as_ref(), now_ms),
+            Outcome::Done(found) => self.world.model.borrow_mut().read_view(view, key, found.as_ref(), now_ms),
             Outcome::Refused | Outcome::Unknown => Ok(()),
         }
     }
@@ -707,8 +735,8 @@ impl Hands {
             ended || last.as_ref().is_some_and(|last| if range.reverse { name >= last } else { name <= last })
         };
         let mut found: BTreeMap<Vec<u8>, Value> = found.into_iter().collect();
-        let model = self.world.model.borrow();
-        for (key, (keyspace, name)) in model.names().iter().enumerate() {
+        let mut model = self.world.model.borrow_mut();
+        for (key, (keyspace, name)) in model.names().to_vec().iter().enumerate() {
             if *keyspace == range.keyspace && is_in(range, name) && passed(name) {
                 let value: Found = found.remove(name);
                 model.read_view(view, key, value.as_ref(), now_ms)?;

@@ -18,6 +18,14 @@ pub enum Act {
     Batch,
     /// A program: reads and writes of two keys in one step.
     Run,
+    /// A batch of keys of any shards.
+    BatchOver,
+    /// A program that reads and writes keys of any shards.
+    RunOver,
+    /// A transaction that reads, keeps, scans and writes keys of any shards.
+    Transact,
+    /// One that only reads.
+    ReadOver,
     /// Several writes under way at once.
     Burst,
     Count,
@@ -32,13 +40,29 @@ pub enum Act {
     Pause,
 }
 
-const ACTS: [(Act, u64); 17] = [
+impl Act {
+    /// Whether it is one of the client's own keys that it writes.
+    pub fn writes(self) -> bool {
+        match self {
+            Act::Put | Act::PutExpiring | Act::PutIf | Act::Delete | Act::Batch | Act::Run => true,
+            Act::BatchOver | Act::RunOver | Act::Transact | Act::Burst => true,
+            Act::Count | Act::Get | Act::GetMany | Act::TakeView | Act::ReadView | Act::ReadOver => false,
+            Act::Scan | Act::ScanView | Act::Sync | Act::Checkpoint | Act::Pause => false,
+        }
+    }
+}
+
+const ACTS: [(Act, u64); 21] = [
     (Act::Put, 12),
     (Act::PutExpiring, 4),
     (Act::PutIf, 4),
     (Act::Delete, 5),
     (Act::Batch, 4),
     (Act::Run, 3),
+    (Act::BatchOver, 4),
+    (Act::RunOver, 4),
+    (Act::Transact, 5),
+    (Act::ReadOver, 2),
     (Act::Burst, 4),
     (Act::Count, 4),
     (Act::Get, 6),
@@ -111,7 +135,7 @@ impl Mix {
             clients: rng.between(1, 4) as usize,
             keys_per_client: rng.between(2, 9) as usize,
             acts_per_client: rng.between(6, 40),
-            acts: some(&mut rng, &ACTS, 6),
+            acts: some(&mut rng, &ACTS, 7),
             levels: some(&mut rng, &levels, 2),
             value_lens: some(&mut rng, &[8, 60, 200, 700, 3_000, 9_000, 20_000], 3),
             lives: rng.between(2, 4),
@@ -199,7 +223,7 @@ pub const LIES: [FaultRow; 8] = [
         LOG,
         Fault::LostWrite,
         "a later batch or segment knows that it was durable: refused with file and byte; at the end of the log it is as if never \
-         written, and all before it is there",
+         written, and all before it is there, unless another shard knows of a commit that stood there",
     ),
     row("log segment", LOG, Fault::MisdirectedWrite, "the same; a batch that lies at another place tells too"),
     row(

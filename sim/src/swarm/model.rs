@@ -1,13 +1,14 @@
 //! What the world outside knows of a database, and whether an answer agrees with it.
 //!
 //! Guards: a strong read shows the last write answered, or one under way, and never goes back; a view shows exactly the commits
-//! up to its number; after a crash each shard has a prefix of its writes that holds all it must, each whole or not at all.
+//! up to its number, each with all its keys; so does what a commit read, of the numbers before its own; after a crash each shard
+//! has a prefix of its writes that holds all it must, each whole on all its shards or not at all.
 //! Leaves out: several writers of one key (`counters.rs` has those).
 //!
 //! Each key has one writer and at most one write under way, so its past is a list: what recovery found, then each write
 //! that was tried. An answer agrees if the key stands at one of the places that are still possible.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use corering_engine::runtime::sim::CrashKind;
@@ -28,7 +29,8 @@ pub struct WriteId(u64);
 
 #[derive(Clone, Debug)]
 struct Write {
-    shard: u16,
+    /// All that it changes keys of, ascending.
+    shards: Vec<u16>,
     /// A read that sees it, and its answer, promise that it is durable.
     at_sync: bool,
     keys: Vec<usize>,
@@ -36,12 +38,14 @@ struct Write {
     /// When it was tried and answered, counted in events of the model.
     tried: u64,
     answered: Option<u64>,
+    /// It was answered that nobody knows, and nothing of it was seen so far.
+    unsure: bool,
 }
 
 impl Write {
-    /// Whether its shard must have done it before the other.
+    /// Whether a shard of both must have done it before the other.
     fn is_before(&self, other: &Write) -> bool {
-        self.shard == other.shard
+        self.shards.iter().any(|shard| other.shards.contains(shard))
             && match (self.commit, other.commit) {
                 (Some(a), Some(b)) => a < b,
                 _ => self.answered.is_some_and(|answered| answered < other.tried),
@@ -74,9 +78,12 @@ impl History {
 /// The places that a view may show of each key, narrowed by what it has shown.
 #[derive(Clone, Debug)]
 pub struct View {
-    at: CommitTs,
+    /// None: it is one state, and nobody says which.
+    at: Option<CommitTs>,
     floors: Vec<usize>,
     shown: BTreeMap<usize, Vec<usize>>,
+    /// Whether a write is in it, as far as that was seen.
+    holds: BTreeMap<WriteId, bool>,
 }
 
 /// What was answered when a call was made that promises durability of all before it.
@@ -88,9 +95,13 @@ pub struct Model {
     names: Vec<(Keyspace, Vec<u8>)>,
     keys: Vec<History>,
     writes: BTreeMap<WriteId, Write>,
+    /// Of each key, the places that views at a number may have shown. Commits that are learnt later must agree.
+    observed: BTreeMap<usize, Vec<(CommitTs, Vec<usize>)>>,
     events: u64,
     /// For each shard of whose log the disk lost a write in this life: the places that were durable then.
     owed: BTreeMap<u16, Vec<usize>>,
+    /// Those shards, once the life has ended: the end of their logs may be gone.
+    ends_lost: BTreeSet<u16>,
 }
 
 fn shows(state: &State, now_ms: u64) -> Option<&Content> {
@@ -100,7 +111,15 @@ fn shows(state: &State, now_ms: u64) -> Option<&Content> {
 impl Model {
     pub fn new(names: Vec<(Keyspace, Vec<u8>)>) -> Model {
         let keys = vec![History::default(); names.len()];
-        Model { names, keys, writes: BTreeMap::new(), events: 0, owed: BTreeMap::new() }
+        Model {
+            names,
+            keys,
+            writes: BTreeMap::new(),
+            observed: BTreeMap::new(),
+            events: 0,
+            owed: BTreeMap::new(),
+            ends_lost: BTreeSet::new(),
+        }
     }
 
     pub fn names(&self) -> &[(Keyspace, Vec<u8>)] {
@@ -130,14 +149,15 @@ impl Model {
     }
 
     /// A write is about to be submitted.
-    pub fn begin(&mut self, shard: u16, at_sync: bool, changes: Vec<(usize, State)>) -> WriteId {
+    pub fn begin(&mut self, shards: Vec<u16>, at_sync: bool, changes: Vec<(usize, State)>) -> WriteId {
         let tried = self.event();
         let id = WriteId(tried);
         let keys = changes.iter().map(|(key, _)| *key).collect();
         for (key, state) in changes {
             self.keys[key].steps.push((id, state));
         }
-        self.writes.insert(id, Write { shard, at_sync, keys, commit: None, tried, answered: None });
+        let write = Write { shards, at_sync, keys, commit: None, tried, answered: None, unsure: false };
+        self.writes.insert(id, write);
         id
     }
 
@@ -151,14 +171,23 @@ impl Model {
         let answered = self.event();
         let write = self.writes.get_mut(&id).expect("a write that was begun");
         write.answered = Some(answered);
-        for key in write.keys.clone() {
+        let keys = write.keys.clone();
+        for key in &keys {
+            let place = self.place_of(*key, id);
             if let Some(commit) = commit {
-                self.learn(key, self.place_of(key, id), commit)?;
+                self.learn(*key, place, commit)?;
             }
-            let place = self.place_of(key, id);
-            self.raise_floor(key, place);
+            self.raise_floor(*key, place);
         }
-        Ok(())
+        keys.into_iter().try_for_each(|key| self.agrees_with_what_was_observed(key))
+    }
+
+    /// It was answered that nobody knows what became of it.
+    /// The keys of which nobody knows what they hold.
+    pub fn unsure(&mut self, id: WriteId) -> Vec<usize> {
+        let write = self.writes.get_mut(&id).expect("a write that was begun");
+        write.unsure = true;
+        write.keys.clone()
     }
 
     fn place_of(&self, key: usize, id: WriteId) -> usize {
@@ -176,6 +205,10 @@ impl Model {
                 return Err(format!("{} showed a write that was then refused", self.name(key)));
             }
             history.steps.remove(place - 1);
+            for (_, places) in self.observed.entry(key).or_default() {
+                places.retain(|observed| *observed != place);
+            }
+            self.agrees_with_what_was_observed(key)?;
         }
         Ok(())
     }
@@ -185,9 +218,28 @@ impl Model {
         let history = &mut self.keys[key];
         history.floor = history.floor.max(place);
         let reached = &history.steps[..history.floor];
-        if let Some(at) = reached.iter().rposition(|(id, _)| self.writes[id].at_sync) {
+        let is_promised = |write: &Write| write.at_sync && !write.unsure;
+        if let Some(at) = reached.iter().rposition(|(id, _)| is_promised(&self.writes[id])) {
             history.durable = history.durable.max(at + 1);
         }
+    }
+
+    /// One of these places of the key was seen: the write there became visible with all its keys at one moment.
+    fn seen(&mut self, key: usize, places: &[usize]) {
+        let Some(first) = places.first().copied() else { return };
+        if let Some((id, _)) = first.checked_sub(1).map(|step| self.keys[key].steps[step].clone()) {
+            let write = self.writes.get_mut(&id).expect("a write that was begun");
+            if places.len() == 1 {
+                write.unsure = false;
+            }
+            if !write.unsure {
+                for other in write.keys.clone() {
+                    let place = self.place_of(other, id);
+                    self.raise_floor(other, place);
+                }
+            }
+        }
+        self.raise_floor(key, first);
     }
 
     fn learn(&mut self, key: usize, place: usize, commit: CommitTs) -> Result<(), String> {
@@ -231,8 +283,12 @@ impl Model {
             None => "nothing".to_owned(),
             Some(content) => tell_bytes(&content.bytes),
         };
+        let write = |place: usize| place.checked_sub(1).map(|step| history.steps[step].0);
         let past: Vec<String> = (0..=history.last())
-            .map(|place| format!("{}@{:?}", tell(history.state(place)), self.commit(history, place).map(|c| c.0)))
+            .map(|place| {
+                let commit = self.commit(history, place).map(|c| c.0);
+                format!("{}@{commit:?} by {:?}", tell(history.state(place)), write(place))
+            })
             .collect();
         let found = found.map(|v| format!("{}@{} until {:?}", tell_bytes(&v.bytes), v.version, v.expiry.unix_ms()));
         format!(
@@ -246,12 +302,15 @@ impl Model {
     /// A strong read.
     pub fn read(&mut self, key: usize, found: Option<&Value>, now_ms: u64) -> Result<(), String> {
         let places = self.places(key, self.keys[key].floor, found, now_ms);
-        let Some(first) = places.first() else { return Err(self.wrong(key, "a read", found, now_ms)) };
-        self.raise_floor(key, *first);
+        if places.is_empty() {
+            return Err(self.wrong(key, "a read", found, now_ms));
+        }
+        self.seen(key, &places);
         if let ([only], Some(value)) = (&places[..], found)
             && self.commit(&self.keys[key], *only).is_none()
         {
             self.learn(key, *only, value.version)?;
+            self.agrees_with_what_was_observed(key)?;
         }
         Ok(())
     }
@@ -261,26 +320,72 @@ impl Model {
         self.keys.iter().map(|history| history.floor).collect()
     }
 
-    pub fn view(&self, floors: Vec<usize>, at: CommitTs) -> View {
-        View { at, floors, shown: BTreeMap::new() }
+    /// `at`: its number, if that is known.
+    pub fn view(&self, floors: Vec<usize>, at: Option<CommitTs>) -> View {
+        View { at, floors, shown: BTreeMap::new(), holds: BTreeMap::new() }
     }
 
-    /// A read in a view: exactly the commits up to its number, and the same whenever it is asked.
-    pub fn read_view(&self, view: &mut View, key: usize, found: Option<&Value>, now_ms: u64) -> Result<(), String> {
+    /// What a commit read, if nothing came between its reads and its number.
+    pub fn view_before(&self, floors: Vec<usize>, commit: CommitTs) -> View {
+        self.view(floors, Some(CommitTs(commit.0.saturating_sub(1))))
+    }
+
+    /// Whether the key stands at this place for whoever sees all commits up to a number and no others.
+    fn is_place_at(&self, key: usize, place: usize, at: CommitTs) -> bool {
         let history = &self.keys[key];
-        let up_to = |place: usize| self.commit(history, place).is_none_or(|commit| commit <= view.at);
-        let none_between = |place: usize| {
-            (place + 1..=history.last()).all(|later| self.commit(history, later).is_none_or(|c| c > view.at))
-        };
+        self.commit(history, place).is_none_or(|commit| commit <= at)
+            && (place + 1..=history.last()).all(|later| self.commit(history, later).is_none_or(|c| c > at))
+    }
+
+    fn agrees_with_what_was_observed(&self, key: usize) -> Result<(), String> {
+        let Some(observed) = self.observed.get(&key) else { return Ok(()) };
+        match observed.iter().find(|(at, places)| !places.iter().any(|place| self.is_place_at(key, *place, *at))) {
+            None => Ok(()),
+            Some((at, places)) => Err(format!(
+                "at {at}, {} was seen at places {places:?} of its past, and what was learnt since says otherwise: {:?}",
+                self.name(key),
+                (0..=self.keys[key].last()).map(|place| self.commit(&self.keys[key], place)).collect::<Vec<_>>()
+            )),
+        }
+    }
+
+    /// A read in a view: exactly the commits up to its number, each with all its keys, and the same whenever it is asked.
+    pub fn read_view(&mut self, view: &mut View, key: usize, found: Option<&Value>, now_ms: u64) -> Result<(), String> {
         let mut places = self.places(key, view.floors[key], found, now_ms);
-        places.retain(|place| up_to(*place) && none_between(*place));
+        if let Some(at) = view.at {
+            places.retain(|place| self.is_place_at(key, *place, at));
+        }
         // What has expired since was something else before.
         if let Some(shown) = view.shown.get(&key) {
             places.retain(|place| shown.contains(place));
         }
+        let steps = &self.keys[key].steps;
+        for (before, (id, _)) in steps.iter().enumerate() {
+            if let Some(is_in) = view.holds.get(id) {
+                places.retain(|place| (*place > before) == *is_in);
+            }
+        }
         if places.is_empty() {
-            let what = format!("a view at {} that began at place {}", view.at, view.floors[key]);
+            let what =
+                format!("a view at {:?} that began at place {}, with {:?}", view.at, view.floors[key], view.holds);
             return Err(self.wrong(key, &what, found, now_ms));
+        }
+        for (before, (id, _)) in steps.iter().enumerate() {
+            let is_in = if self.writes[id].unsure {
+                // It may have been overwritten without ever having been done.
+                places == [before + 1]
+            } else {
+                places.iter().all(|place| *place > before)
+            };
+            if is_in || places.iter().all(|place| *place <= before) {
+                view.holds.insert(*id, is_in);
+            }
+        }
+        if let Some(at) = view.at {
+            let observed = self.observed.entry(key).or_default();
+            if observed.last().is_none_or(|(last, seen)| (*last, seen) != (at, &places)) {
+                observed.push((at, places.clone()));
+            }
         }
         view.shown.insert(key, places);
         Ok(())
@@ -310,9 +415,13 @@ impl Model {
             self.keys.iter_mut().for_each(|history| history.floor = history.durable);
         }
         let owed = std::mem::take(&mut self.owed);
+        self.ends_lost.extend(owed.keys());
+        // What fell with a lost part on one shard takes along what stood behind it on others.
+        let linked = self.writes.values().any(|write| write.shards.len() > 1);
         for (key, history) in self.keys.iter_mut().enumerate() {
-            let shard = history.steps.first().map(|(id, _)| self.writes[id].shard);
-            if let Some(places) = shard.and_then(|shard| owed.get(&shard)) {
+            let of_key = |shard: &u16| history.steps.iter().any(|(id, _)| self.writes[id].shards.contains(shard));
+            let concerned: Vec<_> = owed.iter().filter(|(shard, _)| linked || of_key(shard)).collect();
+            for (_, places) in concerned {
                 history.floor = history.floor.min(places[key]);
                 history.durable = history.durable.min(places[key]);
             }
@@ -331,10 +440,15 @@ impl Model {
                 self.learn(key, *only, value.version)?;
             }
             let steps = &self.keys[key].steps;
-            kept.extend(steps[..*first].iter().map(|(id, _)| (*id, key)));
+            // What nobody knew of may have been overwritten without ever having been done.
+            let is_sure = |at: usize| !self.writes[&steps[at].0].unsure || places == [at + 1];
+            kept.extend((0..*first).filter(|at| is_sure(*at)).map(|at| (steps[at].0, key)));
             lost.extend(steps[*last..].iter().map(|(id, _)| (*id, key)));
         }
-        for (gone, key) in &lost {
+        // If its part was at the end of a log that the disk lost, and the others have theirs in tables, nobody can tell.
+        let cannot_tell =
+            |write: &Write| write.shards.len() > 1 && write.shards.iter().any(|shard| self.ends_lost.contains(shard));
+        for (gone, key) in lost.iter().filter(|(gone, _)| !cannot_tell(&self.writes[gone])) {
             if let Some(other) = kept.get(gone) {
                 return Err(format!("one write is in {} and not in {}", self.name(*other), self.name(*key)));
             }
@@ -342,14 +456,16 @@ impl Model {
             if let Some((id, other)) = after {
                 let (gone, kept) = (&self.writes[gone], &self.writes[id]);
                 return Err(format!(
-                    "shard {} lost a write to {} and kept a later one to {}: {gone:?}, {kept:?}",
-                    gone.shard,
+                    "of shards {:?} one lost a write to {} and kept a later one to {}: {gone:?}, {kept:?}",
+                    gone.shards,
                     self.name(*key),
                     self.name(*other)
                 ));
             }
         }
         self.writes.clear();
+        self.observed.clear();
+        self.ends_lost.clear();
         for (history, value) in self.keys.iter_mut().zip(found) {
             let base_commit = value.as_ref().map(|value| value.version);
             let base = value.map(|value| Content { bytes: value.bytes.into(), expiry: value.expiry });

@@ -7,19 +7,18 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use async_task::Runnable;
 use crossbeam_queue::SegQueue;
 
+use super::sleep::Sleep;
 use crate::runtime::TaskClass;
 use crate::runtime::host::sys;
 
 pub struct Inbox {
     foreground: SegQueue<Runnable>,
     background: SegQueue<Runnable>,
-    /// Set by the thread before its last look; whoever clears it rings.
-    asleep: AtomicBool,
+    sleep: Sleep,
     /// The thread's ring waits for it to be added to.
     bell: Arc<OwnedFd>,
 }
@@ -29,7 +28,7 @@ impl Inbox {
         Ok(Inbox {
             foreground: SegQueue::new(),
             background: SegQueue::new(),
-            asleep: AtomicBool::new(false),
+            sleep: Sleep::default(),
             bell: Arc::new(sys::event_counter()?),
         })
     }
@@ -44,10 +43,7 @@ impl Inbox {
     /// From any thread.
     pub fn push(&self, class: TaskClass, task: Runnable) {
         self.woken(class).push(task);
-        // Either this push is seen by the thread's last look before it sleeps, or its mark is seen here.
-        fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed)
-            && self.asleep.swap(false, Ordering::AcqRel)
+        if self.sleep.must_ring()
             && let Err(e) = sys::add_event(self.bell.as_fd())
         {
             // The counter is read to zero at each wake, so it is not full; there is no other reason to fail.
@@ -65,17 +61,11 @@ impl Inbox {
 
     /// From here on a push rings; false: there is something to run, and the thread must not sleep.
     pub fn fall_asleep(&self) -> bool {
-        self.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        let sleeps = self.foreground.is_empty() && self.background.is_empty();
-        if !sleeps {
-            self.wake_up();
-        }
-        sleeps
+        self.sleep.fall_asleep(|| !self.foreground.is_empty() || !self.background.is_empty())
     }
 
     pub fn wake_up(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
+        self.sleep.wake_up();
     }
 
     pub fn bell(&self) -> Arc<OwnedFd> {

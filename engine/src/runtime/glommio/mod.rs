@@ -17,7 +17,11 @@ mod drivers;
 mod executor;
 mod inbox;
 mod leak;
+mod sleep;
 mod tasks;
 mod thread;
 
 pub(crate) use thread::{ThreadPlan, start_thread};
+
+// For `sleep.rs`, which stands on loom's in `corering-models`.
+use crate::sync;
