@@ -1,7 +1,7 @@
 //! Locks raced for over sockets: leases that run out while their holders write, holders and servers that are stopped beyond a lease
 //! and woken, and histories of takes and releases through kills and pauses of the server.
 //!
-//! `CORERING_FENCE_RACES` sets how many leases run out (default 2000), `CORERING_TEST_HISTORY_ROUNDS` how many lives the server of the
+//! `CORERING_TEST_FENCE_RACES` sets how many leases run out (default 2000), `CORERING_TEST_HISTORY_ROUNDS` how many lives the server of the
 //! history has (default 5).
 
 mod common;
@@ -97,7 +97,7 @@ fn rounds(port: u16, thread: u64, rounds: u64, fenced: &AtomicU64) {
 #[test]
 fn no_write_of_a_stale_holder_gets_in_over_sockets() {
     let server = Server::start(&["--shards", "2"]);
-    let (threads, races) = (2, asked("CORERING_FENCE_RACES", 2_000));
+    let (threads, races) = (2, asked("CORERING_TEST_FENCE_RACES", 2_000));
     let (each, fenced) = (races.div_ceil(threads * NAMES), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for thread in 0..threads {

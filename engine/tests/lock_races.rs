@@ -1,8 +1,8 @@
 //! Locks raced for by real threads: leases that run out while their holders write, and histories of takes and releases judged as
 //! those of a register.
 //!
-//! `CORERING_FENCE_RACES` sets how many leases run out (default 4000); a million take some minutes:
-//! `CORERING_FENCE_RACES=1000000 cargo test --release -p corering-engine --test lock_races -- --nocapture`.
+//! `CORERING_TEST_FENCE_RACES` sets how many leases run out (default 4000); a million take some minutes:
+//! `CORERING_TEST_FENCE_RACES=1000000 cargo test --release -p corering-engine --test lock_races -- --nocapture`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -134,7 +134,7 @@ fn no_write_of_a_stale_holder_gets_in() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(&dir);
     let counts = Counts::default();
-    let races = asked("CORERING_FENCE_RACES", 4_000);
+    let races = asked("CORERING_TEST_FENCE_RACES", 4_000);
     let each = races.div_ceil(THREADS * NAMES);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {

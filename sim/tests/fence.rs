@@ -1,4 +1,4 @@
-//! Races of expiry against guarded writes, as many as `CORERING_FENCE_RACES` says; a million by
+//! Races of expiry against guarded writes, as many as `CORERING_TEST_FENCE_RACES` says; a million by
 //! `cargo run --release -p corering-sim -- run 0..50000 --only fence`.
 
 use corering_sim::fence::RACES_EACH;
@@ -6,7 +6,8 @@ use corering_sim::scenario::{find, run_range};
 
 #[test]
 fn no_write_of_a_stale_holder_gets_in() {
-    let races: u64 = std::env::var("CORERING_FENCE_RACES").ok().and_then(|text| text.parse().ok()).unwrap_or(4_000);
+    let races: u64 =
+        std::env::var("CORERING_TEST_FENCE_RACES").ok().and_then(|text| text.parse().ok()).unwrap_or(4_000);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let fence = find("fence").expect("it has this name");
     let seeds = 0..races.div_ceil(RACES_EACH) * fence.one_in;

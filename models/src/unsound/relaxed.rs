@@ -47,24 +47,12 @@ mod sync {
             self.0.load(Ordering::Relaxed)
         }
 
-        pub fn store(&self, value: u64, _: Ordering) {
-            self.0.store(value, Ordering::Relaxed);
-        }
-
         pub fn swap(&self, value: u64, _: Ordering) -> u64 {
             self.0.swap(value, Ordering::Relaxed)
         }
 
         pub fn fetch_or(&self, value: u64, _: Ordering) -> u64 {
             self.0.fetch_or(value, Ordering::Relaxed)
-        }
-
-        pub fn fetch_add(&self, value: u64, _: Ordering) -> u64 {
-            self.0.fetch_add(value, Ordering::Relaxed)
-        }
-
-        pub fn fetch_max(&self, value: u64, _: Ordering) -> u64 {
-            self.0.fetch_max(value, Ordering::Relaxed)
         }
     }
 
