@@ -30,6 +30,7 @@ impl Client {
     }
 
     /// As [`Client::get`], with the value lent to `f` where it lies.
+    #[inline]
     pub fn get_with<T>(&self, keyspace: Keyspace, key: &[u8], f: impl FnOnce(Option<ValueRef<'_>>) -> T) -> Result<T> {
         self.check_open()?;
         let (state, at) = self.handle_of(key).view.latest();

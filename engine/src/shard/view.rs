@@ -37,6 +37,7 @@ impl ShardView {
 
     /// The sources to read and the newest commit to see in them. The sources are taken first: versions that a checkpoint
     /// drops later are then still there.
+    #[inline]
     pub fn latest(&self) -> (Guard<Arc<ReadState>>, CommitTs) {
         let state = self.state.load();
         let at = if planted(Canary::ServeNotDurable) { CommitTs::MAX } else { self.visible() };
@@ -56,6 +57,7 @@ impl ShardView {
         self.state.load().active.order() == Order::Kept
     }
 
+    #[inline]
     pub fn visible(&self) -> CommitTs {
         self.visible.get()
     }
