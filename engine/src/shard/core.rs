@@ -551,7 +551,8 @@ impl ShardCore {
                 if !self.log.sync_is_due() {
                     self.outbox.kick_flusher |= self.log.sync_by(self.clock.monotonic_ns() + RIDE_NS);
                 }
-                Need::Nothing
+                // What comes behind it on the stage is found after a killed process only if this is.
+                if appended.staged { Need::Nothing } else { Need::Written(appended.end) }
             }
         }
     }
