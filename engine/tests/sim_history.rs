@@ -104,8 +104,9 @@ async fn run_ballast(engine: Engine, pause: Rc<dyn Executor>, seed: u64) {
     }
 }
 
-/// One life; the recorders are kept by the caller, because the tasks end in the middle of what they do.
-async fn live(sim: Sim, world: World, life: u64, recorders: Vec<Recorder>) -> Result<(), String> {
+/// One life; the recorders are kept by the caller, because the tasks end in the middle of what they do. So is the engine, which must
+/// not be closed by its last handle before the crash.
+async fn live(sim: Sim, world: World, life: u64, recorders: Vec<Recorder>) -> Result<Engine, String> {
     let mut rng = Rng::stream(world.seed, &format!("life {life}"));
     let engine = open(&sim.host(), *rng.pick(&[1, 2, 3])).await?;
     for (n, recorder) in recorders.into_iter().enumerate() {
@@ -120,8 +121,7 @@ async fn live(sim: Sim, world: World, life: u64, recorders: Vec<Recorder>) -> Re
     if life + 1 == LIVES || rng.one_in(3) {
         engine.close_async().await.map_err(text)?;
     }
-    std::mem::forget(engine);
-    Ok(())
+    Ok(engine)
 }
 
 fn record(seed: u64) -> Result<History<Op, Ret>, String> {
@@ -135,8 +135,9 @@ fn record(seed: u64) -> Result<History<Op, Ret>, String> {
     for life in 0..LIVES {
         let recorders: Vec<Recorder> =
             (0..CLIENTS).map(|n| Rc::new(RefCell::new(Client::new(Rc::clone(&ticks), n)))).collect();
-        sim.block_on(live(sim.clone(), world, life, recorders.clone())).map_err(text)??;
+        let engine = sim.block_on(live(sim.clone(), world, life, recorders.clone())).map_err(text)??;
         sim.crash(world.kind);
+        drop(engine);
         for recorder in recorders {
             history.extend(recorder.borrow().calls().iter().cloned());
         }

@@ -129,14 +129,15 @@ async fn run_ballast(engine: Engine, pause: Rc<dyn Executor>, seed: u64) {
     }
 }
 
-/// One life; the records are kept by the caller, because the tasks end in the middle of what they do.
+/// One life; the records are kept by the caller, because the tasks end in the middle of what they do. So is the engine, which must
+/// not be closed by its last handle before the crash.
 async fn live(
     sim: Sim,
     world: World,
     life: u64,
     before: Vec<Rc<RefCell<Record>>>,
     records: Vec<Rc<RefCell<Record>>>,
-) -> Result<(), String> {
+) -> Result<Engine, String> {
     let mut rng = Rng::stream(world.seed, &format!("life {life}"));
     let engine = open(&sim.host(), *rng.pick(&[2, 3, 3, 3])).await?;
     let client = engine.client();
@@ -173,8 +174,7 @@ async fn live(
             closed?;
         }
     }
-    std::mem::forget(engine);
-    Ok(())
+    Ok(engine)
 }
 
 fn record(seed: u64) -> Result<Vec<Txn>, String> {
@@ -184,12 +184,14 @@ fn record(seed: u64) -> Result<Vec<Txn>, String> {
     let mut before: Vec<Rc<RefCell<Record>>> = Vec::new();
     for life in 0..LIVES {
         let records: Vec<Rc<RefCell<Record>>> = (0..CLIENTS).map(|_| Rc::default()).collect();
-        sim.block_on(live(sim.clone(), world.clone(), life, before.clone(), records.clone())).map_err(text)??;
+        let engine =
+            sim.block_on(live(sim.clone(), world.clone(), life, before.clone(), records.clone())).map_err(text)??;
         for record in before {
             history.append(&mut record.borrow_mut().done);
         }
         sim.set_faults(Faults::default());
         sim.crash(world.kind);
+        drop(engine);
         sim.block_on({
             let host = sim.host();
             async move { support::check_what_a_crash_left(&host).await }
