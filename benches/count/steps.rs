@@ -21,8 +21,8 @@ use corering_engine::{
     Options, Pending, Scan, ScanRange, SessionId, SessionKey, Wait, WriteBatch, WriteOptions,
 };
 
-/// Keys of the database.
-const KEYS: u64 = 20_000;
+/// Keys of the database: just above a growth of the index and the insertions that it is spread over, so that none falls into a step.
+const KEYS: u64 = 26_000;
 /// How often a step is done; its records fit into one batch of the log.
 const TIMES: usize = 200;
 const MANY: usize = 16;

@@ -467,6 +467,7 @@ async fn serve(
         sessions,
         transactions: Arc::new(Transactions::new(host.clock(), report.decided)),
         hub,
+        batch_seed: host.random_u64(),
         random: {
             let host = Arc::clone(&host);
             Box::new(move || host.random_u64())

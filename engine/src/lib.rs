@@ -30,6 +30,7 @@ pub mod value;
 pub mod wal;
 mod warden;
 pub mod watch;
+mod write_batch;
 
 pub use client::{
     Acquire, Client, Fate, Isolation, Keys, LockCursor, LockFilter, LockHandle, Made, NewSession, PutIf, Savepoint,
@@ -51,5 +52,6 @@ pub use report::{OpenReport, ShardStats, Stats};
 pub use shard::{Counters, Draft, NameFilter, Released, StageTimes, Stages, Tx, Wait};
 pub use txn::stats::TxStats;
 pub use txn::{TxError, TxNumber};
-pub use value::{Condition, Entry, Value, ValueRef, WriteBatch, WriteOp};
+pub use value::{Condition, Entry, Value, ValueRef};
 pub use watch::{Change, Watch, WatchEvent, WatchKeys, WatchOptions, What};
+pub use write_batch::WriteBatch;

@@ -48,7 +48,8 @@ pub struct Options {
     pub create_if_missing: bool,
     /// Refuse a directory that already holds a database.
     pub error_if_exists: bool,
-    /// Bytes of memory per shard before the memtable is sealed and written as a sorted table.
+    /// Bytes of memory per shard before the memtable is sealed and written as a sorted table. As much again is kept, once used, for the
+    /// memtables that follow.
     pub memtable_bytes: u64,
     /// Bytes of a full-grown log segment; the first ones are smaller.
     pub segment_bytes: u64,

@@ -1,6 +1,6 @@
 //! What is stored under a key, as readers and writers see it.
 
-use crate::ids::{CommitTs, Expiry, Keyspace, Kind};
+use crate::ids::{CommitTs, Expiry, Kind};
 
 /// A stored value, borrowed from where it lives. Never expired and never deleted: such are not shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,67 +57,5 @@ impl Condition {
                 false
             }
         }
-    }
-}
-
-/// One write of a batch.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum WriteOp {
-    Put { keyspace: Keyspace, key: Vec<u8>, value: Vec<u8>, kind: Kind, expiry: Expiry },
-    Delete { keyspace: Keyspace, key: Vec<u8> },
-}
-
-impl WriteOp {
-    pub fn key(&self) -> &[u8] {
-        match self {
-            WriteOp::Put { key, .. } | WriteOp::Delete { key, .. } => key,
-        }
-    }
-
-    pub fn keyspace(&self) -> Keyspace {
-        match self {
-            WriteOp::Put { keyspace, .. } | WriteOp::Delete { keyspace, .. } => *keyspace,
-        }
-    }
-}
-
-/// Writes that take effect together or not at all. Later writes of one key win.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct WriteBatch {
-    pub ops: Vec<WriteOp>,
-}
-
-impl WriteBatch {
-    pub fn new() -> WriteBatch {
-        WriteBatch::default()
-    }
-
-    pub fn put(&mut self, keyspace: Keyspace, key: &[u8], value: &[u8]) -> &mut WriteBatch {
-        self.put_full(keyspace, key, value, Kind::BYTES, Expiry::NEVER)
-    }
-
-    pub fn put_full(
-        &mut self,
-        keyspace: Keyspace,
-        key: &[u8],
-        value: &[u8],
-        kind: Kind,
-        expiry: Expiry,
-    ) -> &mut WriteBatch {
-        self.ops.push(WriteOp::Put { keyspace, key: key.to_vec(), value: value.to_vec(), kind, expiry });
-        self
-    }
-
-    pub fn delete(&mut self, keyspace: Keyspace, key: &[u8]) -> &mut WriteBatch {
-        self.ops.push(WriteOp::Delete { keyspace, key: key.to_vec() });
-        self
-    }
-
-    pub fn len(&self) -> usize {
-        self.ops.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.ops.is_empty()
     }
 }

@@ -150,7 +150,7 @@ pub unsafe extern "C" fn corering_batch_clear(batch: *mut corering_batch) -> cor
     guarded!(|_c| {
         let batch = using::<Mutex<Batch>, _>(batch)?;
         let mut batch = lock(&batch)?;
-        batch.writes.ops.clear();
+        batch.writes.clear();
         batch.bytes = 0;
         Ok(CORERING_OK)
     })

@@ -44,12 +44,22 @@ impl Client {
         f: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
         finish: impl FnOnce(T, CommitTs) -> U + Send + 'static,
     ) -> Pending<U> {
-        let checked = self.check_open().and_then(|()| self.check_session(options));
-        let places = match checked.and_then(|()| self.places(keys)) {
-            Ok(places) => places,
-            Err(error) => return Pending::ready(Err(error)),
-        };
-        let guards = match self.guards_at(guards) {
+        match self.check_open().and_then(|()| self.places(keys)) {
+            Ok(places) => self.run_at(places, guards, options, f, finish),
+            Err(error) => Pending::ready(Err(error)),
+        }
+    }
+
+    /// As [`Client::run_over_commit`], with the shards of the keys, ascending.
+    pub(super) fn run_at<T: Send + 'static, U: Send + 'static>(
+        &self,
+        places: Vec<ShardId>,
+        guards: Vec<Guard>,
+        options: WriteOptions,
+        f: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        finish: impl FnOnce(T, CommitTs) -> U + Send + 'static,
+    ) -> Pending<U> {
+        let guards = match self.check_session(options).and_then(|()| self.guards_at(guards)) {
             Ok(guards) => guards,
             Err(error) => return Pending::ready(Err(error)),
         };

@@ -47,6 +47,8 @@ pub struct Shared {
     pub hub: Arc<Hub>,
     /// Numbers that nobody can guess.
     pub random: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Of the hash by which a batch finds its keys again.
+    pub batch_seed: u64,
     pub closed: AtomicBool,
 }
 

@@ -1,6 +1,5 @@
 //! Writes: checked here, executed by the shard that owns their keys.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Client, Keys};
@@ -14,7 +13,8 @@ use crate::pending::{Completer, Helper, Pending, pending};
 use crate::shard::request::{Program, Reply};
 use crate::shard::tx::check_sizes;
 use crate::shard::{Request, ShardHandle, Tx};
-use crate::value::{Condition, WriteBatch, WriteOp};
+use crate::value::Condition;
+use crate::write_batch::WriteBatch;
 
 /// How one write is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,16 +165,12 @@ impl Client {
             Ok(places) => places,
         };
         if let ([shard], true, None) = (&places[..], guards.is_empty(), options.session) {
-            let level = self.level(options);
-            let handle = &self.shared.shards[shard.index()];
-            let (completer, answer) = pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
-            submit(handle, Request::Write { ops: last_of_each_key(batch.ops), level, reply: completer });
-            return answer;
+            let mut batch = batch;
+            batch.keep_last_of_each_key(self.shared.batch_seed);
+            return self.write_on(&self.shared.shards[shard.index()], batch.ops(), options, || batch.clone());
         }
-        let keys: Vec<Vec<u8>> = batch.ops.iter().map(|op| op.key().to_vec()).collect();
-        let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
         let all = move |tx: &mut Tx<'_>| write_all(tx, &batch, options.owner());
-        self.run_over_commit(Keys::Of(&keys), guards, options, all, |(), commit| commit)
+        self.run_at(places, guards, options, all, |(), commit| commit)
     }
 
     /// As [`Client::run`], but only if every guard's token holds its lock, with a running lease, at the moment at which the
@@ -247,19 +243,29 @@ impl Client {
     }
 
     fn write_one(&self, op: OpRef<'_>, options: WriteOptions) -> Pending<CommitTs> {
-        let len = match op.change {
-            Op::Put { value, .. } => value.len(),
-            Op::Delete => 0,
-        };
-        if let Err(error) = self.check_open().and_then(|()| check_sizes(op.key, len)) {
+        if let Err(error) = self.check_open().and_then(|()| check_sizes(op.key, value_len(op))) {
             return Pending::ready(Err(error));
         }
+        self.write_on(self.handle_of(op.key), std::iter::once(op), options, || {
+            let mut batch = WriteBatch::new();
+            batch.push(op);
+            batch
+        })
+    }
+
+    /// Write what was checked, each key once, in this thread if the shard is free; else it is handed over as `to_batch` makes it.
+    fn write_on<'a>(
+        &self,
+        handle: &Arc<ShardHandle>,
+        ops: impl Iterator<Item = OpRef<'a>> + Clone,
+        options: WriteOptions,
+        to_batch: impl FnOnce() -> WriteBatch,
+    ) -> Pending<CommitTs> {
         let level = self.level(options);
-        let handle = self.handle_of(op.key);
         let new = || pending(Some(Arc::clone(handle) as Arc<dyn Helper>));
         // Both ends are made only for a write that has to wait.
         let mut waiting = None;
-        let taken = handle.write_now(std::iter::once(op), level, || -> Reply {
+        let taken = handle.write_now(ops, level, || -> Reply {
             let (completer, answer) = new();
             waiting = Some(answer);
             Box::new(move |result| completer.complete(result))
@@ -271,7 +277,7 @@ impl Client {
             (Some(Ok(None)), None) => unreachable!("a write that waits was given a reply"),
             (None, _) => {
                 let (reply, answer) = new();
-                submit(handle, Request::Write { ops: vec![owned(op)], level, reply });
+                submit(handle, Request::Write { batch: to_batch(), level, reply });
                 answer
             }
         }
@@ -299,19 +305,14 @@ impl Client {
     fn check_batch(&self, batch: &WriteBatch) -> Result<Vec<ShardId>> {
         self.check_open()?;
         let mut places = Vec::new();
-        let mut bytes = 0;
-        for op in &batch.ops {
-            let len = match op {
-                WriteOp::Put { value, .. } => value.len(),
-                WriteOp::Delete { .. } => 0,
-            };
-            check_sizes(op.key(), len)?;
-            bytes += op.key().len() + len;
-            let place = self.shard_of(op.key());
+        for op in batch.ops() {
+            check_sizes(op.key, value_len(op))?;
+            let place = self.shard_of(op.key);
             if let Err(at) = places.binary_search(&place) {
                 places.insert(at, place);
             }
         }
+        let bytes = batch.byte_len();
         if bytes > BATCH_BYTES_MAX {
             return Err(Error::BatchTooLarge { bytes: bytes as u64, max: BATCH_BYTES_MAX as u64 });
         }
@@ -321,15 +322,20 @@ impl Client {
 
 /// All of a batch in one step.
 pub(super) fn write_all(tx: &mut Tx<'_>, batch: &WriteBatch, owner: Option<SessionId>) -> Result<()> {
-    for op in &batch.ops {
-        match op {
-            WriteOp::Put { keyspace, key, value, kind, expiry } => {
-                tx.put_as(*keyspace, key, value, *kind, *expiry, owner)?;
-            }
-            WriteOp::Delete { keyspace, key } => tx.delete(*keyspace, key)?,
+    for OpRef { keyspace, key, change } in batch.ops() {
+        match change {
+            Op::Put { value, kind, expiry } => tx.put_as(keyspace, key, value, kind, expiry, owner)?,
+            Op::Delete => tx.delete(keyspace, key)?,
         }
     }
     Ok(())
+}
+
+fn value_len(op: OpRef<'_>) -> usize {
+    match op.change {
+        Op::Put { value, .. } => value.len(),
+        Op::Delete => 0,
+    }
 }
 
 /// A closure as a shard's program.
@@ -372,30 +378,6 @@ pub(super) fn submit(handle: &Arc<ShardHandle>, request: Request) {
     }
 }
 
-fn owned(op: OpRef<'_>) -> WriteOp {
-    let (keyspace, key) = (op.keyspace, op.key.to_vec());
-    match op.change {
-        Op::Put { value, kind, expiry } => WriteOp::Put { keyspace, key, value: value.to_vec(), kind, expiry },
-        Op::Delete => WriteOp::Delete { keyspace, key },
-    }
-}
-
-/// Of several writes of one key the last counts; the others are dropped, and the order of keys is kept.
-fn last_of_each_key(ops: Vec<WriteOp>) -> Vec<WriteOp> {
-    let mut last: HashMap<(Keyspace, &[u8]), usize> = HashMap::with_capacity(ops.len());
-    for (at, op) in ops.iter().enumerate() {
-        last.insert((op.keyspace(), op.key()), at);
-    }
-    if last.len() == ops.len() {
-        return ops;
-    }
-    let mut keep = vec![false; ops.len()];
-    for at in last.into_values() {
-        keep[at] = true;
-    }
-    ops.into_iter().zip(keep).filter_map(|(op, keep)| keep.then_some(op)).collect()
-}
-
 /// A decimal integer as Redis takes it: no sign but a leading minus, no leading zeros, no spaces.
 fn parse_integer(bytes: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(bytes).ok()?;
@@ -414,16 +396,5 @@ mod tests {
         for bad in [b"".as_slice(), b"+1", b"01", b" 1", b"1 ", b"-0", b"9223372036854775808", b"1.0", &[0xff]] {
             assert_eq!(parse_integer(bad), None, "{bad:?}");
         }
-    }
-
-    #[test]
-    fn the_last_write_of_a_key_counts() {
-        let mut batch = WriteBatch::new();
-        batch.put(Keyspace(0), b"a", b"1").put(Keyspace(1), b"a", b"2").delete(Keyspace(0), b"b");
-        batch.put(Keyspace(0), b"a", b"3");
-        let kept = last_of_each_key(batch.ops);
-        let mut expected = WriteBatch::new();
-        expected.put(Keyspace(1), b"a", b"2").delete(Keyspace(0), b"b").put(Keyspace(0), b"a", b"3");
-        assert_eq!(kept, expected.ops);
     }
 }

@@ -5,7 +5,7 @@
 //! durable at the level its writer asked for, as is everything before it.
 //! Does not: perform I/O, or call replies (they are handed out, to be called without the lock).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::cover::Cover;
@@ -32,11 +32,11 @@ use crate::table::{MemWriter, Memtable, NewVersion, Order, insert_all};
 use crate::txn::TxError;
 use crate::txn::key_locks::{Granted, KeyLocks, TxNumber};
 use crate::txn::timestamps::Timestamps;
-use crate::value::WriteOp;
 use crate::wal::flush::FlushError;
 use crate::wal::{Appended, FlushPlan, Log, Next, Refused, Room, Segment};
 use crate::watch::feed::Feed;
 use crate::watch::hub::Hub;
+use crate::write_batch::WriteBatch;
 
 /// Sealed memtables that may wait for their checkpoint before writers do.
 const SEALED_MAX: usize = 4;
@@ -82,9 +82,15 @@ pub(super) enum PartWay<'a> {
 
 /// Writes that were decided upon.
 pub(super) struct Step {
-    writes: std::collections::BTreeMap<(Keyspace, Vec<u8>), TxWrite>,
+    writes: Writes,
     level: Durability,
     reply: Reply,
+}
+
+/// Each key once.
+enum Writes {
+    Program(BTreeMap<(Keyspace, Vec<u8>), TxWrite>),
+    Batch(WriteBatch),
 }
 
 /// Why a write was not done.
@@ -156,7 +162,6 @@ pub struct ShardCore {
     order: Order,
     closing: bool,
     memtable_bytes: u64,
-    hash_seed: u64,
     timestamps: Arc<Timestamps>,
     ring: Arc<Ring>,
     pub(super) clock: Arc<dyn Clock>,
@@ -184,7 +189,6 @@ pub struct CoreParts {
     pub sealed: VecDeque<SealedMemtable>,
     pub tables: Arc<TableSet>,
     pub memtable_bytes: u64,
-    pub hash_seed: u64,
     pub timestamps: Arc<Timestamps>,
     pub ring: Arc<Ring>,
     pub clock: Arc<dyn Clock>,
@@ -195,7 +199,7 @@ pub struct CoreParts {
 
 impl ShardCore {
     pub fn new(parts: CoreParts) -> ShardCore {
-        let CoreParts { view, log, memory, sealed, tables, memtable_bytes, hash_seed, .. } = parts;
+        let CoreParts { view, log, memory, sealed, tables, memtable_bytes, .. } = parts;
         let CoreParts { timestamps, ring, clock, locks, ephemerals, cover, .. } = parts;
         let mut core = ShardCore {
             view,
@@ -216,7 +220,6 @@ impl ShardCore {
             order: Order::Deferred,
             closing: false,
             memtable_bytes,
-            hash_seed,
             timestamps,
             ring,
             clock,
@@ -323,9 +326,9 @@ impl ShardCore {
             return request.refuse(error);
         }
         match request {
-            Request::Write { ops, level, reply } => {
-                let writes = ops.into_iter().map(tx_write).collect();
-                self.commit(Step { writes, level, reply: Box::new(move |result| reply.complete(result)) });
+            Request::Write { batch, level, reply } => {
+                let reply = Box::new(move |result| reply.complete(result));
+                self.commit(Step { writes: Writes::Batch(batch), level, reply });
             }
             Request::Run { program, level } => self.run(program, level),
             Request::Fence { reply } => self.wait(Need::Nothing, None, plain_reply(reply)),
@@ -367,13 +370,17 @@ impl ShardCore {
             // It may have read what is not durable yet: its answer comes after theirs.
             self.wait(Need::Nothing, None, reply);
         } else {
-            self.commit(Step { writes, level, reply });
+            self.commit(Step { writes: Writes::Program(writes), level, reply });
         }
     }
 
     /// Append, apply, and answer when due; or keep for later if the log has no room now.
     fn commit(&mut self, step: Step) {
-        match self.write(ops(&step.writes), step.level) {
+        let written = match &step.writes {
+            Writes::Program(writes) => self.write(ops(writes), step.level),
+            Writes::Batch(batch) => self.write(batch.ops(), step.level),
+        };
+        match written {
             Ok((commit, need)) => self.wait(need, Some(commit), step.reply),
             Err(Unwritten::Later(_)) => self.stall(Stalled::Commit(step)),
             Err(Unwritten::Never(error)) => {
@@ -825,7 +832,7 @@ impl ShardCore {
 
     /// End the active memtable and begin another. The log's batch ends with it, so that replay can start behind it.
     pub fn seal_memtable(&mut self) {
-        let next = MemWriter::new(self.order, self.hash_seed);
+        let next = self.memory.next(self.order);
         let full = std::mem::replace(&mut self.memory, next);
         if full.table().is_empty() {
             self.publish();
@@ -967,11 +974,4 @@ fn show(feed: &mut Option<Box<Feed>>, view: &ShardView, at: CommitTs) {
 
 fn plain_reply(reply: crate::pending::Completer<()>) -> Reply {
     Box::new(move |result| reply.complete(result.map(|_| ())))
-}
-
-fn tx_write(op: WriteOp) -> ((Keyspace, Vec<u8>), TxWrite) {
-    match op {
-        WriteOp::Put { keyspace, key, value, kind, expiry } => ((keyspace, key), TxWrite::Put { value, kind, expiry }),
-        WriteOp::Delete { keyspace, key } => ((keyspace, key), TxWrite::Delete),
-    }
 }

@@ -7,12 +7,12 @@ use crate::error::Result;
 use crate::format::manifest::TableMeta;
 use crate::ids::{CommitTs, ShardId};
 use crate::reshard::{MoveOrder, Moved, Settled};
-use crate::table::{MemWriter, Order};
+use crate::table::Order;
 
 impl Offline {
     /// Write everything as tables that hold only this shard's own keys.
     pub async fn settle(&mut self) -> Result<Settled> {
-        let empty = MemWriter::new(Order::Deferred, self.hash_seed);
+        let empty = self.replay.memory.next(Order::Deferred);
         let last = std::mem::replace(&mut self.replay.memory, empty);
         let now_ms = self.clock.wall_ms();
         let mut memtables = std::mem::take(&mut self.replay.full);

@@ -31,7 +31,6 @@ pub struct Replay {
     /// What the log says of the other shards.
     pub owed: Owed,
     memtable_bytes: u64,
-    hash_seed: u64,
     shard: ShardId,
     records: u64,
     /// The last commit that is in tables or was put into memory.
@@ -62,13 +61,12 @@ impl Replay {
     /// `settled`: every commit up to it is in tables.
     pub fn new(shard: ShardId, settled: CommitTs, memtable_bytes: u64, hash_seed: u64) -> Replay {
         Replay {
-            memory: MemWriter::new(Order::Deferred, hash_seed),
+            memory: MemWriter::first(Order::Deferred, hash_seed, memtable_bytes),
             full: Vec::new(),
             max_commit: settled,
             set_aside: SetAside::default(),
             owed: Owed::default(),
             memtable_bytes,
-            hash_seed,
             shard,
             records: 0,
             last: settled,
@@ -149,7 +147,8 @@ impl Replay {
     }
 
     fn seal_full(&mut self) {
-        let full = std::mem::replace(&mut self.memory, MemWriter::new(Order::Deferred, self.hash_seed));
+        let next = self.memory.next(Order::Deferred);
+        let full = std::mem::replace(&mut self.memory, next);
         self.full.push(full.seal());
     }
 

@@ -9,7 +9,7 @@ use crate::pending::Completer;
 use crate::shard::lock_request::LockRequest;
 use crate::shard::tx::Tx;
 use crate::txn::TxLife;
-use crate::value::WriteOp;
+use crate::write_batch::WriteBatch;
 
 /// Called once, when what the request did is durable at its level, with the commit that did it (zero if nothing was written).
 pub type Reply = Box<dyn FnOnce(Result<CommitTs>) + Send>;
@@ -24,7 +24,7 @@ pub trait Program: Send {
 
 pub enum Request {
     /// Unconditional writes, atomically; each key once.
-    Write { ops: Vec<WriteOp>, level: Durability, reply: Completer<CommitTs> },
+    Write { batch: WriteBatch, level: Durability, reply: Completer<CommitTs> },
     /// Reads and writes in one step.
     Run { program: Box<dyn Program>, level: Durability },
     /// Answered when everything before it is visible.

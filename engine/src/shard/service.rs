@@ -238,7 +238,6 @@ impl Offline {
             sealed,
             tables,
             memtable_bytes: home.options.memtable_bytes,
-            hash_seed: home.hash_seed,
             timestamps,
             ring,
             clock: Arc::clone(&clock),

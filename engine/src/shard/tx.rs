@@ -21,7 +21,7 @@ use crate::table::read_state::ReadState;
 use crate::txn::TxNumber;
 use crate::txn::key_locks::KeyLocks;
 use crate::txn::timestamps::Timestamps;
-use crate::value::{Value, ValueRef, WriteOp};
+use crate::value::{Value, ValueRef};
 
 /// What a program sees and changes.
 pub struct Tx<'a> {
@@ -214,14 +214,6 @@ impl<'a> Tx<'a> {
 
     pub(crate) fn shard_of(&self, key: &[u8]) -> ShardId {
         self.world.ring.owner_of_key(key)
-    }
-
-    /// As one write of a batch says.
-    pub fn apply(&mut self, op: &WriteOp) -> Result<()> {
-        match op {
-            WriteOp::Put { keyspace, key, value, kind, expiry } => self.put(*keyspace, key, value, *kind, *expiry),
-            WriteOp::Delete { keyspace, key } => self.delete(*keyspace, key),
-        }
     }
 
     /// Wall-clock milliseconds since 1970 that this step judges expiries by.

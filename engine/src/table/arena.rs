@@ -1,15 +1,18 @@
-//! The memory of one memtable: handed out from its chunks' fronts, freed all at once with it.
+//! The memory of one memtable: handed out from its chunks' fronts, given up all at once with it.
 //!
-//! Guards: memory once handed out stays where it is, zeroed until written, for as long as the arena lives. So readers
-//! on any thread that keep the arena alive need no other protection of what they point at.
+//! Guards: memory once handed out stays where it is for as long as the arena lives. So readers on any thread that keep the arena
+//! alive need no other protection of what they point at.
 //! Does not: know what lies in it (`node.rs`, `hash_index.rs`).
+//!
+//! Large chunks of memtables that are gone are kept for the next ones of the same shard ([`ChunkPool`]): the kernel zeroes memory that it
+//! gives out anew, which took a third of a writer's time, and on a virtual machine may have to ask its host for it first.
 
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Everything handed out begins at a multiple of this.
 pub const ALIGN: usize = 8;
@@ -24,11 +27,13 @@ pub const ADDRESS_BITS: u32 = 48;
 
 const _: () = assert!(usize::BITS == 64);
 
-/// One zeroed allocation.
+/// One allocation.
 struct Chunk {
     ptr: NonNull<u8>,
     layout: Layout,
     mapped: bool,
+    /// Nobody has written to it.
+    zeroed: bool,
 }
 
 // SAFETY: a chunk owns its memory; it is only freed through it.
@@ -47,7 +52,7 @@ impl Chunk {
         };
         let Some(ptr) = NonNull::new(ptr) else { handle_alloc_error(layout) };
         assert!((ptr.as_ptr().addr() + len) >> ADDRESS_BITS == 0, "addresses have {ADDRESS_BITS} bits");
-        Chunk { ptr, layout, mapped: huge }
+        Chunk { ptr, layout, mapped: huge, zeroed: true }
     }
 }
 
@@ -97,29 +102,80 @@ impl Drop for Chunk {
     }
 }
 
+/// Large chunks that wait to be used again, so many bytes at most.
+#[derive(Default)]
+pub struct ChunkPool {
+    chunks: Mutex<Vec<Chunk>>,
+    bytes_max: usize,
+}
+
+impl ChunkPool {
+    pub fn new(bytes_max: u64) -> ChunkPool {
+        ChunkPool { chunks: Mutex::default(), bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX) }
+    }
+
+    /// A chunk of this length, for which the kernel need not be asked.
+    fn take(&self, len: usize) -> Option<Chunk> {
+        let mut chunks = lock(&self.chunks);
+        let at = chunks.iter().rposition(|chunk| chunk.layout.size() == len)?;
+        Some(chunks.swap_remove(at))
+    }
+
+    fn give(&self, mut chunk: Chunk) {
+        let mut chunks = lock(&self.chunks);
+        let kept: usize = chunks.iter().map(|chunk| chunk.layout.size()).sum();
+        if chunk.mapped && kept + chunk.layout.size() <= self.bytes_max {
+            chunk.zeroed = false;
+            chunks.push(chunk);
+        }
+    }
+}
+
+fn lock(chunks: &Mutex<Vec<Chunk>>) -> MutexGuard<'_, Vec<Chunk>> {
+    chunks.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 /// Owns the chunks. Shared by the writer, which adds to them, and readers, which keep them alive.
 #[derive(Default)]
 pub struct Arena {
     chunks: Mutex<Vec<Chunk>>,
     used: AtomicU64,
+    pool: Arc<ChunkPool>,
 }
 
 impl Arena {
+    pub fn new(pool: Arc<ChunkPool>) -> Arena {
+        Arena { chunks: Mutex::default(), used: AtomicU64::new(0), pool }
+    }
+
+    pub fn pool(&self) -> &Arc<ChunkPool> {
+        &self.pool
+    }
+
     /// Bytes handed out.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
-    fn add_chunk(&self, len: usize) -> NonNull<u8> {
-        let chunk = Chunk::zeroed(len);
-        let ptr = chunk.ptr;
-        self.chunks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(chunk);
-        ptr
+    /// The memory of a new chunk, and whether it is zeroed.
+    fn add_chunk(&self, len: usize) -> (NonNull<u8>, bool) {
+        let chunk = self.pool.take(len).unwrap_or_else(|| Chunk::zeroed(len));
+        let (ptr, zeroed) = (chunk.ptr, chunk.zeroed);
+        lock(&self.chunks).push(chunk);
+        (ptr, zeroed)
     }
 
     fn count(&self, len: usize) {
         // One writer, so that load and store need not be one step.
         self.used.store(self.used.load(Ordering::Relaxed) + len as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        for chunk in self.chunks.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()).drain(..) {
+            self.pool.give(chunk);
+        }
     }
 }
 
@@ -140,16 +196,17 @@ impl Default for Bump {
 }
 
 impl Bump {
-    /// `len` zeroed bytes at a multiple of [`ALIGN`], valid as long as `arena` lives. Always the same arena.
+    /// `len` bytes at a multiple of [`ALIGN`], valid as long as `arena` lives, with anything in them. Always the same arena.
     pub fn alloc(&mut self, arena: &Arena, len: usize) -> NonNull<u8> {
         let len = len.max(1).next_multiple_of(ALIGN);
         if len > self.left {
             let chunk_len = (self.chunk_len * 2).min(CHUNK_LEN_MAX);
             if len > chunk_len / 8 {
-                return self.alloc_chunk(arena, len);
+                arena.count(len);
+                return arena.add_chunk(len).0;
             }
             self.chunk_len = chunk_len;
-            self.next = arena.add_chunk(chunk_len).as_ptr();
+            self.next = arena.add_chunk(chunk_len).0.as_ptr();
             self.left = chunk_len;
         }
         arena.count(len);
@@ -160,10 +217,16 @@ impl Bump {
         ptr
     }
 
-    /// As `alloc`, in a chunk of its own at a multiple of 64.
-    pub fn alloc_chunk(&mut self, arena: &Arena, len: usize) -> NonNull<u8> {
+    /// Zeroed bytes in a chunk of their own at a multiple of 64.
+    pub fn alloc_zeroed_chunk(&mut self, arena: &Arena, len: usize) -> NonNull<u8> {
+        assert!(len > 0);
         arena.count(len);
-        arena.add_chunk(len.max(1))
+        let (ptr, zeroed) = arena.add_chunk(len);
+        if !zeroed {
+            // SAFETY: a chunk has at least the `len` bytes asked for, and nobody else knows of them yet.
+            unsafe { ptr.as_ptr().write_bytes(0, len) };
+        }
+        ptr
     }
 }
 
@@ -171,8 +234,13 @@ impl Bump {
 mod tests {
     use super::*;
 
+    fn bytes_at<'a>(ptr: NonNull<u8>, len: usize) -> &'a mut [u8] {
+        // SAFETY: `len` bytes that were just handed out, whose arena outlives the test's use of them.
+        unsafe { std::slice::from_raw_parts_mut(ptr.as_ptr(), len) }
+    }
+
     #[test]
-    fn pieces_are_zeroed_aligned_and_do_not_overlap() {
+    fn pieces_are_aligned_and_do_not_overlap() {
         let arena = Arena::default();
         let mut bump = Bump::default();
         let mut pieces: Vec<(usize, usize)> = Vec::new();
@@ -184,10 +252,7 @@ mod tests {
                 _ => i % 97 + 1,
             };
             let ptr = bump.alloc(&arena, len);
-            // SAFETY: `len` zeroed bytes of our own.
-            let bytes = unsafe { std::slice::from_raw_parts_mut(ptr.as_ptr(), len) };
-            assert!(bytes.iter().all(|byte| *byte == 0));
-            bytes.fill(0xaa);
+            bytes_at(ptr, len).fill(0xaa);
             assert_eq!(ptr.as_ptr().addr() % ALIGN, 0);
             pieces.push((ptr.as_ptr().addr(), len));
             sum += len.next_multiple_of(ALIGN) as u64;
@@ -195,5 +260,32 @@ mod tests {
         assert_eq!(arena.used(), sum);
         pieces.sort();
         assert!(pieces.windows(2).all(|two| two[0].0 + two[0].1 <= two[1].0));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "large chunks are mapped, which miri does not do")]
+    fn chunks_are_used_again_up_to_the_limit_and_tables_of_slots_come_zeroed() {
+        const LEN: usize = CHUNK_LEN_MAX;
+        let pool = Arc::new(ChunkPool::new(2 * LEN as u64));
+        let fill = || {
+            let (arena, mut bump) = (Arena::new(Arc::clone(&pool)), Bump::default());
+            let chunks: Vec<NonNull<u8>> = (0..3).map(|_| bump.alloc_zeroed_chunk(&arena, LEN)).collect();
+            for chunk in &chunks {
+                let bytes = bytes_at(*chunk, LEN);
+                assert!(bytes.iter().all(|byte| *byte == 0));
+                bytes.fill(0xaa);
+            }
+            let small = bump.alloc_zeroed_chunk(&arena, 100);
+            bytes_at(small, 100).fill(0xaa);
+            chunks.into_iter().map(|chunk| chunk.as_ptr().addr()).collect::<Vec<_>>()
+        };
+        let kept =
+            |pool: &ChunkPool| lock(&pool.chunks).iter().map(|chunk| chunk.ptr.as_ptr().addr()).collect::<Vec<_>>();
+        let first = fill();
+        assert_eq!(kept(&pool), first[..2]);
+        let second = fill();
+        assert!(first[..2].iter().all(|chunk| second.contains(chunk)));
+        assert_eq!(kept(&pool).len(), 2);
+        assert!(pool.take(LEN + PAGE).is_none());
     }
 }

@@ -52,7 +52,7 @@ pub fn prefetch(ptr: *const u8) {
 impl Slots {
     fn create<'a>(bump: &mut Bump, arena: &'a Arena, len: usize, older: *mut Slots) -> &'a Slots {
         assert!(len.is_power_of_two());
-        let first = bump.alloc_chunk(arena, len * size_of::<Slot>()).cast::<Slot>();
+        let first = bump.alloc_zeroed_chunk(arena, len * size_of::<Slot>()).cast::<Slot>();
         let ptr = bump.alloc(arena, size_of::<Slots>()).cast::<Slots>();
         let slots =
             Slots { mask: len - 1, older: AtomicPtr::new(older), moved: AtomicUsize::new(0), first: first.as_ptr() };

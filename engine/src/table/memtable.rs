@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Lookup;
-use super::arena::{Arena, Bump};
+use super::arena::{Arena, Bump, ChunkPool};
 use super::hash_index::{HashIndex, IndexWriter};
 use super::node::{NewVersion, Node};
 use super::skiplist::{Finger, Skiplist, height_of};
@@ -159,9 +159,22 @@ pub struct MemWriter {
 }
 
 impl MemWriter {
-    /// An empty memtable. The seed, best drawn anew for each, keeps others from choosing keys that collide.
+    /// An empty memtable. The seed keeps others from choosing keys that collide.
     pub fn new(order: Order, hash_seed: u64) -> MemWriter {
-        let arena = Arena::default();
+        MemWriter::on(Arena::default(), order, hash_seed)
+    }
+
+    /// The first of several, of whose memory so much is kept for those that follow.
+    pub fn first(order: Order, hash_seed: u64, kept_bytes_max: u64) -> MemWriter {
+        MemWriter::on(Arena::new(Arc::new(ChunkPool::new(kept_bytes_max))), order, hash_seed)
+    }
+
+    /// An empty memtable that comes after this one, in memory of those that are gone.
+    pub fn next(&self, order: Order) -> MemWriter {
+        MemWriter::on(Arena::new(Arc::clone(self.table.arena.pool())), order, self.table.hash_seed)
+    }
+
+    fn on(arena: Arena, order: Order, hash_seed: u64) -> MemWriter {
         let mut bump = Bump::default();
         let list = match order {
             Order::Kept => Some(Skiplist::create_head(&mut bump, &arena).as_ptr()),

@@ -101,6 +101,7 @@ impl<'a> Node<'a> {
         // SAFETY: all offsets lie inside the `whole` bytes just handed out, aligned as their sizes are multiples of 8;
         // nobody else knows of them yet. Zeroed links are null pointers.
         unsafe {
+            base.as_ptr().write_bytes(0, height * LINK);
             let ptr = base.add(height * LINK);
             let newest = match (inline, version) {
                 (Some(version), _) => {
