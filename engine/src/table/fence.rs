@@ -44,7 +44,9 @@ impl Fences {
     }
 }
 
-fn fence(keyspace: Keyspace, key: &[u8], skip: usize) -> u128 {
+/// The keyspace and the beginning of what stands behind the key's first `skip` bytes, as a number, zeros behind its end: of two that
+/// differ, both with the same bytes skipped, the lower one's key comes first.
+pub(super) fn fence(keyspace: Keyspace, key: &[u8], skip: usize) -> u128 {
     let mut bytes = [0; 16];
     bytes[..2].copy_from_slice(&keyspace.0.to_be_bytes());
     let rest = key.get(skip..).unwrap_or_default();

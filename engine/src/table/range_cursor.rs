@@ -5,11 +5,11 @@
 
 use std::ops::Bound;
 
-use super::merge::{Direction, Keyed, Picker};
+use super::merge::{Direction, Picker, Placed};
+use super::place::Place;
 use super::read_state::ReadState;
 use super::source::Cursor;
 use crate::error::Result;
-use crate::format::block::Op;
 use crate::ids::{CommitTs, Keyspace};
 use crate::value::ValueRef;
 
@@ -28,6 +28,7 @@ impl Range {
     }
 
     /// The key is not behind the end, in the range's direction.
+    #[inline]
     pub(crate) fn is_before_end(&self, keyspace: Keyspace, key: &[u8]) -> bool {
         if keyspace != self.keyspace {
             return false;
@@ -98,6 +99,7 @@ impl RangeCursor {
     }
 
     /// To the next key; false at the end. After an error the cursor is of no more use.
+    #[inline]
     pub fn advance(&mut self) -> Result<bool> {
         self.current = None;
         loop {
@@ -115,42 +117,52 @@ impl RangeCursor {
                 self.started = true;
             }
             match self.picker.choose(&self.cursors) {
-                Some((keyspace, key)) if self.range.is_before_end(keyspace, key) => {}
+                Some(place) if self.range.is_before_end(place.keyspace, place.key()) => {}
                 _ => {
-                    self.cursors.clear();
-                    self.picker = Picker::new(self.range.direction);
+                    self.end();
                     return Ok(false);
                 }
             }
-            let mut newest: Option<(CommitTs, bool, usize)> = None;
-            for &i in self.picker.tied() {
-                if let Some((ts, deleted)) = self.cursors[i].settle(self.at)?
-                    && newest.is_none_or(|(known, _, _)| known < ts)
-                {
-                    newest = Some((ts, deleted, i));
+            if let [one] = *self.picker.tied() {
+                if let Some((_, false)) = self.cursors[one].settle(self.at)? {
+                    self.current = Some(one);
+                    return Ok(true);
                 }
-            }
-            if let Some((_, false, i)) = newest {
-                self.current = Some(i);
+            } else if self.settle_tied()? {
                 return Ok(true);
             }
         }
     }
 
-    /// The key the cursor is at, and its value.
-    pub fn current(&self) -> Option<(&[u8], ValueRef<'_>)> {
-        let entry = self.cursors.get(self.current?)?.entry()?;
-        match entry.op {
-            Op::Put { kind, expiry, value } => {
-                Some((entry.key, ValueRef { bytes: value, kind, expiry, version: entry.ts }))
+    /// The newest version of those that several sources have; false if it is a delete, or if all are later.
+    fn settle_tied(&mut self) -> Result<bool> {
+        let mut newest: Option<(CommitTs, bool, usize)> = None;
+        for &i in self.picker.tied() {
+            if let Some((ts, deleted)) = self.cursors[i].settle(self.at)?
+                && newest.is_none_or(|(known, _, _)| known < ts)
+            {
+                newest = Some((ts, deleted, i));
             }
-            Op::Delete => None,
         }
+        self.current = newest.and_then(|(_, deleted, i)| (!deleted).then_some(i));
+        Ok(self.current.is_some())
+    }
+
+    fn end(&mut self) {
+        self.cursors.clear();
+        self.picker = Picker::new(self.range.direction);
+    }
+
+    /// The key the cursor is at, and its value.
+    #[inline]
+    pub fn current(&self) -> Option<(&[u8], ValueRef<'_>)> {
+        self.place().map(Place::row)
     }
 }
 
-impl Keyed for RangeCursor {
-    fn key(&self) -> Option<(Keyspace, &[u8])> {
-        self.cursors.get(self.current?)?.key()
+impl Placed for RangeCursor {
+    #[inline]
+    fn place(&self) -> Option<&Place> {
+        self.cursors.get(self.current?)?.place()
     }
 }

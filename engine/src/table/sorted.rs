@@ -10,12 +10,15 @@ use std::collections::BinaryHeap;
 use std::ptr::NonNull;
 use std::sync::{Mutex, OnceLock};
 
+use super::fence::fence;
 use super::memtable::Memtable;
 use super::node::Node;
 use crate::ids::Keyspace;
 
 /// Keys sorted, or merged, in one step: a few hundred microseconds.
 const STEP: usize = 4096;
+/// One in so many keys is sampled: the others between two are touched at once, and cost one miss together.
+const SAMPLED: usize = 16;
 
 /// Sorted once, on demand.
 #[derive(Default)]
@@ -25,7 +28,12 @@ pub struct SortedKeys {
     sorting: Mutex<()>,
 }
 
-struct Keys(Vec<NonNull<u8>>);
+struct Keys {
+    nodes: Vec<NonNull<u8>>,
+    /// The beginning of every [`SAMPLED`]th key, the first among them: a search touches these, which lie together, and few
+    /// nodes.
+    samples: Vec<u128>,
+}
 
 // SAFETY: nodes of the memtable that owns this; they are shared freely (`node.rs`).
 unsafe impl Send for Keys {}
@@ -35,7 +43,24 @@ unsafe impl Sync for Keys {}
 /// A view of a memtable's keys in order.
 #[derive(Clone, Copy)]
 pub struct Sorted<'a> {
-    keys: &'a [NonNull<u8>],
+    keys: &'a Keys,
+}
+
+/// The view of one who keeps the memtable by other means than a borrow.
+pub struct KeptKeys(NonNull<Keys>);
+
+impl KeptKeys {
+    /// # Safety
+    /// Whoever has it keeps the memtable for as long as it is used.
+    pub unsafe fn new(sorted: Sorted<'_>) -> KeptKeys {
+        KeptKeys(NonNull::from(sorted.keys))
+    }
+
+    #[inline]
+    pub fn get(&self) -> Sorted<'_> {
+        // SAFETY: the promise given to `new`; once published, keys stay in their place and never change.
+        Sorted { keys: unsafe { self.0.as_ref() } }
+    }
 }
 
 impl Memtable {
@@ -53,7 +78,7 @@ impl Memtable {
                 self.sorted.keys.get().expect("published")
             }
         };
-        Sorted { keys: &keys.0 }
+        Sorted { keys }
     }
 
     /// A sorter, where an ordered read would have to sort first.
@@ -63,15 +88,28 @@ impl Memtable {
 }
 
 impl<'a> Sorted<'a> {
+    #[inline]
     pub fn get(self, at: usize) -> Option<Node<'a>> {
         // SAFETY: a node of the memtable that `self` borrows; publication through the `OnceLock` ordered the loads.
-        self.keys.get(at).map(|node| unsafe { Node::from_ptr(*node) })
+        self.keys.nodes.get(at).map(|node| unsafe { Node::from_ptr(*node) })
     }
 
     /// The place of the first key not before this one.
     pub fn seek(self, keyspace: Keyspace, key: &[u8]) -> usize {
+        let prefix = fence(keyspace, key, 0);
+        let Keys { nodes, samples } = self.keys;
+        let not_before = samples.partition_point(|sample| *sample < prefix);
+        let same = samples[not_before..].partition_point(|sample| *sample == prefix);
+        // All before the last sample that is lower come before the key, all from the first that is higher on behind it.
+        let start = not_before.saturating_sub(1) * SAMPLED;
+        let end = ((not_before + same) * SAMPLED).min(nodes.len());
+        let among = &nodes[start..end];
         // SAFETY: as in `get`.
-        self.keys.partition_point(|node| unsafe { Node::<'a>::from_ptr(*node) }.full_key() < (keyspace, key))
+        let node_of = |node: &NonNull<u8>| -> Node<'a> { unsafe { Node::from_ptr(*node) } };
+        if among.len() <= SAMPLED {
+            among.iter().for_each(|node| super::hash_index::prefetch(node.as_ptr()));
+        }
+        start + among.partition_point(|node| node_of(node).full_key() < (keyspace, key))
     }
 }
 
@@ -84,11 +122,7 @@ struct Item<'a> {
 
 impl<'a> Item<'a> {
     fn of(node: Node<'a>) -> Item<'a> {
-        let mut start = [0; 16];
-        start[..2].copy_from_slice(&node.keyspace().0.to_be_bytes());
-        let len = node.key().len().min(14);
-        start[2..2 + len].copy_from_slice(&node.key()[..len]);
-        Item { prefix: u128::from_be_bytes(start), node }
+        Item { prefix: fence(node.keyspace(), node.key(), 0), node }
     }
 }
 
@@ -121,6 +155,7 @@ pub struct Sorter<'a> {
     /// How many of each piece have been merged or wait in the heap.
     taken: Vec<usize>,
     out: Vec<NonNull<u8>>,
+    samples: Vec<u128>,
 }
 
 impl<'a> Sorter<'a> {
@@ -132,6 +167,7 @@ impl<'a> Sorter<'a> {
             merging: None,
             taken: Vec::new(),
             out: Vec::new(),
+            samples: Vec::new(),
         }
     }
 
@@ -152,6 +188,9 @@ impl<'a> Sorter<'a> {
         for _ in 0..STEP {
             let Some(mut top) = heap.peek_mut() else { return true };
             let Reverse((item, piece)) = *top;
+            if self.out.len().is_multiple_of(SAMPLED) {
+                self.samples.push(item.prefix);
+            }
             self.out.push(item.node.as_ptr());
             match self.pieces[piece].get(self.taken[piece]) {
                 Some(next) => {
@@ -168,6 +207,6 @@ impl<'a> Sorter<'a> {
     pub fn publish(self) {
         assert_eq!(self.out.len() as u64, self.table.keys(), "every key is sorted");
         // Another thread may have been faster; its order is the same.
-        let _ = self.table.sorted.keys.set(Keys(self.out));
+        let _ = self.table.sorted.keys.set(Keys { nodes: self.out, samples: self.samples });
     }
 }

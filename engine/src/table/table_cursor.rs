@@ -3,10 +3,13 @@
 //! Guards: a cursor owns its tables, so that it is `Send` and outlives the call that made it; an entry is decoded, and
 //! every length in it checked, when the cursor moves there.
 
+#![allow(unsafe_code)]
+
 use super::file::{CheckCrc, Table};
+use super::place::{Kept, Place};
 use super::table_set::Run;
-use crate::error::Result;
-use crate::format::block::{BlockRef, EntryRef, EntrySpan};
+use crate::error::{Error, Result};
+use crate::format::block::BlockRef;
 use crate::format::table_index::BlockPlace;
 use crate::ids::{CommitTs, Keyspace};
 
@@ -15,15 +18,18 @@ use crate::ids::{CommitTs, Keyspace};
 struct InBlock {
     table: usize,
     block: usize,
-    place: BlockPlace,
+    at: BlockPlace,
+    /// Exactly the block.
+    bytes: Kept,
     count: usize,
 }
 
 /// An entry of it.
+#[derive(Clone, Copy)]
 struct At {
     block: InBlock,
     entry: usize,
-    span: EntrySpan,
+    place: Place,
 }
 
 /// See the module.
@@ -45,56 +51,40 @@ impl RunCursor {
         RunCursor { run, at: None }
     }
 
-    fn bytes(&self, at: &At) -> Option<&[u8]> {
-        let start = at.block.place.at as usize;
-        self.run.tables().get(at.block.table)?.map().get(start..start.checked_add(at.block.place.len as usize)?)
-    }
-
-    fn entry_of(&self, at: &At) -> Option<EntryRef<'_>> {
-        at.span.entry(self.bytes(at)?)
-    }
-
-    fn key_of(&self, at: &At) -> Option<(Keyspace, &[u8])> {
-        Some((at.span.keyspace, self.bytes(at)?.get(at.span.key.clone())?))
-    }
-
-    /// The version the cursor is at.
-    pub fn entry(&self) -> Option<EntryRef<'_>> {
-        self.entry_of(self.at.as_ref()?)
-    }
-
-    /// The version's commit, and whether it is a delete.
-    pub fn commit(&self) -> Option<(CommitTs, bool)> {
-        self.at.as_ref().map(|at| (at.span.ts, at.span.deleted))
-    }
-
-    pub fn key(&self) -> Option<(Keyspace, &[u8])> {
-        self.key_of(self.at.as_ref()?)
-    }
-
-    fn same_key(&self, a: &At, b: &At) -> bool {
-        a.span.key.len() == b.span.key.len() && self.key_of(a) == self.key_of(b)
+    #[inline]
+    pub fn place(&self) -> Option<&Place> {
+        self.at.as_ref().map(|at| &at.place)
     }
 
     fn enter(&self, number: usize, table: &Table, block: usize) -> Result<InBlock> {
-        let place = table.place(block)?;
-        let opened = table.block_at(place, block, CheckCrc::Once)?;
+        let at = table.place(block)?;
+        let opened = table.block_at(at, block, CheckCrc::Once)?;
         if opened.count() == 0 {
-            return Err(table.damaged(place.at, opened.broken_entry(0)));
+            return Err(table.damaged(at.at, opened.broken_entry(0)));
         }
-        Ok(InBlock { table: number, block, place, count: opened.count() })
+        // SAFETY: bytes of a table's mapping, which is never moved or written; the cursor keeps the table by its run.
+        let bytes = unsafe { Kept::new(opened.bytes()) };
+        Ok(InBlock { table: number, block, at, bytes, count: opened.count() })
     }
 
-    fn read(&self, block: InBlock, entry: usize) -> Result<Option<At>> {
-        let Some(table) = self.run.tables().get(block.table) else { return Ok(None) };
-        let start = block.place.at as usize;
-        let bytes = table.map().get(start..start + block.place.len as usize).unwrap_or_default();
-        match BlockRef::reopen(bytes, block.count).and_then(|opened| opened.span(entry)) {
-            Some(span) => Ok(Some(At { block, entry, span })),
-            None => {
-                let opened = table.block_at(block.place, block.block, CheckCrc::Always)?;
-                Err(table.damaged(block.place.at, opened.broken_entry(entry)))
+    #[inline]
+    fn read(&self, block: InBlock, entry: usize) -> Result<At> {
+        match BlockRef::reopen(block.bytes.get(), block.count).and_then(|opened| opened.entry(entry)) {
+            Some(found) => {
+                // SAFETY: as the block's bytes.
+                let place = unsafe { Place::new(&found) };
+                Ok(At { block, entry, place })
             }
+            None => Err(self.broken(block, entry)),
+        }
+    }
+
+    #[cold]
+    fn broken(&self, block: InBlock, entry: usize) -> Error {
+        let table = &self.run.tables()[block.table];
+        match table.block_at(block.at, block.block, CheckCrc::Always) {
+            Ok(opened) => table.damaged(block.at.at, opened.broken_entry(entry)),
+            Err(error) => error,
         }
     }
 
@@ -110,16 +100,21 @@ impl RunCursor {
 
     fn end_of_block(&self, block: InBlock, end: End) -> Result<Option<At>> {
         match end {
-            End::First => self.read(block, 0),
-            End::Last => self.read(block, block.count - 1),
+            End::First => self.read(block, 0).map(Some),
+            End::Last => self.read(block, block.count - 1).map(Some),
         }
     }
 
     /// The version behind this one.
+    #[inline]
     fn after(&self, at: &At) -> Result<Option<At>> {
         if at.entry + 1 < at.block.count {
-            return self.read(at.block, at.entry + 1);
+            return self.read(at.block, at.entry + 1).map(Some);
         }
+        self.after_block(at)
+    }
+
+    fn after_block(&self, at: &At) -> Result<Option<At>> {
         let number = at.block.table;
         match self.run.tables().get(number) {
             Some(table) if at.block.block + 1 < table.block_count() => {
@@ -132,7 +127,7 @@ impl RunCursor {
     /// The version before this one.
     fn before(&self, at: &At) -> Result<Option<At>> {
         if at.entry > 0 {
-            return self.read(at.block, at.entry - 1);
+            return self.read(at.block, at.entry - 1).map(Some);
         }
         let number = at.block.table;
         match (self.run.tables().get(number), at.block.block.checked_sub(1), number.checked_sub(1)) {
@@ -145,7 +140,7 @@ impl RunCursor {
     fn find(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<At>> {
         for (number, table) in self.run.tables().iter().enumerate().skip(self.run.table_for(keyspace, key)) {
             if let Some((block, entry)) = table.seek(keyspace, key, CommitTs::MAX)? {
-                return self.read(self.enter(number, table, block)?, entry);
+                return self.read(self.enter(number, table, block)?, entry).map(Some);
             }
         }
         Ok(None)
@@ -174,7 +169,7 @@ impl RunCursor {
     fn newest_of(&self, at: Option<At>) -> Result<Option<At>> {
         let Some(mut at) = at else { return Ok(None) };
         while let Some(before) = self.before(&at)? {
-            if !self.same_key(&before, &at) {
+            if !before.place.is_same_key(&at.place) {
                 break;
             }
             at = before;
@@ -183,11 +178,12 @@ impl RunCursor {
     }
 
     /// To the newest version of the next key.
+    #[inline]
     pub fn next_key(&mut self) -> Result<()> {
         let Some(from) = self.at.take() else { return Ok(()) };
         let mut next = self.after(&from)?;
         while let Some(at) = &next {
-            if !self.same_key(at, &from) {
+            if !at.place.is_same_key(&from.place) {
                 break;
             }
             next = self.after(at)?;
@@ -209,7 +205,7 @@ impl RunCursor {
     pub fn older(&mut self) -> Result<bool> {
         let Some(at) = &self.at else { return Ok(false) };
         match self.after(at)? {
-            Some(after) if self.same_key(&after, at) => {
+            Some(after) if after.place.is_same_key(&at.place) => {
                 self.at = Some(after);
                 Ok(true)
             }
