@@ -62,19 +62,25 @@ impl<'a> MergedScan<'a> {
         Ok(())
     }
 
+    /// Moves all of those that were at the last key; all, before the first.
+    fn advance_several(&mut self) -> Result<()> {
+        if !self.started {
+            self.started = true;
+            return (0..self.cursors.len()).try_for_each(|i| self.advance(i));
+        }
+        for k in 0..self.picker.tied().len() {
+            self.advance(self.picker.tied()[k])?;
+        }
+        Ok(())
+    }
+
     /// The next key and its value; none at the end. After an error the scan is of no more use.
     #[allow(clippy::should_implement_trait)] // what it gives is borrowed from it
     #[inline]
     pub fn next(&mut self) -> Result<Option<(&[u8], ValueRef<'_>)>> {
-        if self.started {
-            for k in 0..self.picker.tied().len() {
-                self.advance(self.picker.tied()[k])?;
-            }
-        } else {
-            for i in 0..self.cursors.len() {
-                self.advance(i)?;
-            }
-            self.started = true;
+        match *self.picker.tied() {
+            [one] => self.advance(one)?,
+            _ => self.advance_several()?,
         }
         let Some(place) = self.picker.choose(&self.cursors) else { return Ok(None) };
         if self.picker.tied().len() == 1 {

@@ -79,14 +79,25 @@ impl Range {
     }
 }
 
+/// No cursor's number.
+const NONE: usize = usize::MAX;
+
+#[inline]
+fn step(cursor: &mut Cursor, direction: Direction) -> Result<()> {
+    match direction {
+        Direction::Forward => cursor.next_key(),
+        Direction::Reverse => cursor.prev_key(),
+    }
+}
+
 /// See the module. Owns what it reads, so that it may live as long as its user likes.
 pub struct RangeCursor {
     range: Range,
     at: CommitTs,
     cursors: Vec<Cursor>,
     picker: Picker,
-    /// The cursor that has the current key's version.
-    current: Option<usize>,
+    /// The cursor that has the current key's version, or [`NONE`].
+    current: usize,
     started: bool,
 }
 
@@ -95,20 +106,39 @@ impl RangeCursor {
     pub fn new(state: &ReadState, range: Range, at: CommitTs) -> Result<RangeCursor> {
         let cursors: Result<Vec<Cursor>> = state.sources(at).iter().map(|source| source.cursor()).collect();
         let picker = Picker::new(range.direction);
-        Ok(RangeCursor { range, at, cursors: cursors?, picker, current: None, started: false })
+        Ok(RangeCursor { range, at, cursors: cursors?, picker, current: NONE, started: false })
     }
 
     /// To the next key; false at the end. After an error the cursor is of no more use.
     #[inline]
     pub fn advance(&mut self) -> Result<bool> {
-        self.current = None;
+        // With one source there is nothing to choose.
+        if let ([cursor], true) = (&mut self.cursors[..], self.started) {
+            step(cursor, self.range.direction)?;
+            match cursor.place() {
+                Some(place) if self.range.is_before_end(place.keyspace, place.key()) => {
+                    if place.ts <= self.at && !place.deleted {
+                        self.current = 0;
+                        return Ok(true);
+                    }
+                }
+                _ => return Ok(self.end()),
+            }
+            if let Some((_, false)) = cursor.settle(self.at)? {
+                self.current = 0;
+                return Ok(true);
+            }
+        }
+        self.advance_any()
+    }
+
+    /// [`RangeCursor::advance`] for any number of sources.
+    fn advance_any(&mut self) -> Result<bool> {
+        self.current = NONE;
         loop {
             if self.started {
                 for &i in self.picker.tied() {
-                    match self.range.direction {
-                        Direction::Forward => self.cursors[i].next_key()?,
-                        Direction::Reverse => self.cursors[i].prev_key()?,
-                    }
+                    step(&mut self.cursors[i], self.range.direction)?;
                 }
             } else {
                 for cursor in &mut self.cursors {
@@ -118,14 +148,11 @@ impl RangeCursor {
             }
             match self.picker.choose(&self.cursors) {
                 Some(place) if self.range.is_before_end(place.keyspace, place.key()) => {}
-                _ => {
-                    self.end();
-                    return Ok(false);
-                }
+                _ => return Ok(self.end()),
             }
             if let [one] = *self.picker.tied() {
                 if let Some((_, false)) = self.cursors[one].settle(self.at)? {
-                    self.current = Some(one);
+                    self.current = one;
                     return Ok(true);
                 }
             } else if self.settle_tied()? {
@@ -144,13 +171,16 @@ impl RangeCursor {
                 newest = Some((ts, deleted, i));
             }
         }
-        self.current = newest.and_then(|(_, deleted, i)| (!deleted).then_some(i));
-        Ok(self.current.is_some())
+        self.current = newest.map_or(NONE, |(_, deleted, i)| if deleted { NONE } else { i });
+        Ok(self.current != NONE)
     }
 
-    fn end(&mut self) {
+    /// There is no next key, nor will be. False.
+    fn end(&mut self) -> bool {
         self.cursors.clear();
         self.picker = Picker::new(self.range.direction);
+        self.current = NONE;
+        false
     }
 
     /// The key the cursor is at, and its value.
@@ -163,6 +193,6 @@ impl RangeCursor {
 impl Placed for RangeCursor {
     #[inline]
     fn place(&self) -> Option<&Place> {
-        self.cursors.get(self.current?)?.place()
+        self.cursors.get(self.current)?.place()
     }
 }

@@ -32,10 +32,22 @@ struct At {
     place: Place,
 }
 
+impl InBlock {
+    /// None for a broken entry, or past the end.
+    #[inline]
+    fn entry(&self, entry: usize) -> Option<Place> {
+        let found = BlockRef::reopen(self.bytes.get(), self.count)?.entry(entry)?;
+        // SAFETY: as the block's bytes (see `enter`).
+        Some(unsafe { Place::new(&found) })
+    }
+}
+
 /// See the module.
 pub struct RunCursor {
     run: Run,
     at: Option<At>,
+    /// The version right before the newest of the key the cursor is at, where it came from behind and had to look there.
+    before: Option<At>,
 }
 
 /// Which end of a block is entered.
@@ -48,7 +60,7 @@ enum End {
 impl RunCursor {
     /// A cursor at no version.
     pub fn new(run: Run) -> RunCursor {
-        RunCursor { run, at: None }
+        RunCursor { run, at: None, before: None }
     }
 
     #[inline]
@@ -67,14 +79,9 @@ impl RunCursor {
         Ok(InBlock { table: number, block, at, bytes, count: opened.count() })
     }
 
-    #[inline]
     fn read(&self, block: InBlock, entry: usize) -> Result<At> {
-        match BlockRef::reopen(block.bytes.get(), block.count).and_then(|opened| opened.entry(entry)) {
-            Some(found) => {
-                // SAFETY: as the block's bytes.
-                let place = unsafe { Place::new(&found) };
-                Ok(At { block, entry, place })
-            }
+        match block.entry(entry) {
+            Some(place) => Ok(At { block, entry, place }),
             None => Err(self.broken(block, entry)),
         }
     }
@@ -148,6 +155,7 @@ impl RunCursor {
 
     /// To the newest version of the first key not before this one.
     pub fn seek(&mut self, keyspace: Keyspace, key: &[u8]) -> Result<()> {
+        (self.at, self.before) = (None, None);
         self.at = self.find(keyspace, key)?;
         Ok(())
     }
@@ -161,25 +169,40 @@ impl RunCursor {
                 None => None,
             },
         };
-        self.at = self.newest_of(last)?;
-        Ok(())
+        self.set_newest_of(last)
     }
 
-    /// From any version of a key back to its newest.
-    fn newest_of(&self, at: Option<At>) -> Result<Option<At>> {
-        let Some(mut at) = at else { return Ok(None) };
-        while let Some(before) = self.before(&at)? {
-            if !before.place.is_same_key(&at.place) {
-                break;
-            }
-            at = before;
+    /// To the newest of the versions of this one's key, which is the last of them or none.
+    fn set_newest_of(&mut self, last: Option<At>) -> Result<()> {
+        (self.at, self.before) = (None, None);
+        let Some(mut at) = last else { return Ok(()) };
+        let mut before = self.before(&at)?;
+        while let Some(same) = before.filter(|before| before.place.is_same_key(&at.place)) {
+            at = same;
+            before = self.before(&at)?;
         }
-        Ok(Some(at))
+        (self.at, self.before) = (Some(at), before);
+        Ok(())
     }
 
     /// To the newest version of the next key.
     #[inline]
     pub fn next_key(&mut self) -> Result<()> {
+        let Some(at) = &mut self.at else { return Ok(()) };
+        // Most often it is the next entry of the same block.
+        if let Some(place) = at.block.entry(at.entry + 1)
+            && !place.is_same_key(&at.place)
+        {
+            at.entry += 1;
+            at.place = place;
+            self.before = None;
+            return Ok(());
+        }
+        self.next_key_further_on()
+    }
+
+    fn next_key_further_on(&mut self) -> Result<()> {
+        self.before = None;
         let Some(from) = self.at.take() else { return Ok(()) };
         let mut next = self.after(&from)?;
         while let Some(at) = &next {
@@ -194,11 +217,15 @@ impl RunCursor {
 
     /// To the newest version of the previous key.
     pub fn prev_key(&mut self) -> Result<()> {
-        let newest = self.at.take();
-        let Some(newest) = self.newest_of(newest)? else { return Ok(()) };
-        let before = self.before(&newest)?;
-        self.at = self.newest_of(before)?;
-        Ok(())
+        let Some(from) = self.at.take() else { return Ok(()) };
+        let mut before = self.before.take();
+        if before.is_none() {
+            before = self.before(&from)?;
+            while let Some(same) = before.filter(|before| before.place.is_same_key(&from.place)) {
+                before = self.before(&same)?;
+            }
+        }
+        self.set_newest_of(before)
     }
 
     /// To the next older version of the same key; false, and nowhere else, if there is none.
