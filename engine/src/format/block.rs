@@ -370,8 +370,7 @@ impl<'a> BlockRef<'a> {
         hash: u64,
         at: CommitTs,
     ) -> Result<Option<EntryRef<'a>>, Damage> {
-        let tag = tag_of(hash);
-        for i in (0..self.tags.len()).filter(|i| self.tags[*i] == tag) {
+        for i in memchr::memchr_iter(tag_of(hash), self.tags) {
             let (found_keyspace, found_key, ts) = self.key(i).ok_or_else(|| self.broken_entry(i))?;
             if (found_keyspace, found_key) == (keyspace, key) && ts <= at {
                 return Ok(Some(self.entry(i).ok_or_else(|| self.broken_entry(i))?));

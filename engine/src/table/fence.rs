@@ -38,10 +38,19 @@ impl Fences {
     /// not before the table's first, nor behind its last.
     pub fn narrow(&self, keyspace: Keyspace, key: &[u8]) -> Range<usize> {
         let fence = fence(keyspace, key, self.skip);
-        let start = self.fences.partition_point(|at| *at < fence);
-        let alike = self.fences[start..].partition_point(|at| *at == fence);
-        start..start + alike
+        alike(&self.fences, fence)
     }
+}
+
+/// Where in a rising order the numbers equal to this one lie, or would lie. Most often there are none.
+pub(super) fn alike(fences: &[u128], fence: u128) -> Range<usize> {
+    let start = fences.partition_point(|at| *at < fence);
+    let behind = &fences[start..];
+    let count = match behind.first() {
+        Some(first) if *first == fence => behind.partition_point(|at| *at == fence),
+        _ => 0,
+    };
+    start..start + count
 }
 
 /// The keyspace and the beginning of what stands behind the key's first `skip` bytes, as a number, zeros behind its end: of two that

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::memtable::Memtable;
 use super::node::{Node, Version};
 use super::place::Place;
-use super::sorted::{KeptKeys, Sorted};
+use super::sorted::KeptKeys;
 use crate::error::{Error, Result};
 use crate::format::block::EntryRef;
 use crate::ids::Keyspace;
@@ -64,31 +64,27 @@ impl MemCursor {
 
     /// To the newest version of the first key not before this one.
     pub fn seek(&mut self, keyspace: Keyspace, key: &[u8]) {
-        let table = Arc::clone(&self.table);
-        match table.skiplist() {
-            Some(list) => self.set(list.seek(keyspace, key)),
-            None => {
-                let sorted = table.sorted_keys();
-                let index = sorted.seek(keyspace, key);
-                (index..index + AHEAD).map_while(|ahead| sorted.get(ahead)).for_each(Node::prefetch);
-                self.set_index(sorted, index);
-            }
+        if let Some(list) = self.table.skiplist() {
+            self.at = list.seek(keyspace, key).and_then(newest);
+            return;
         }
+        let sorted = self.table.sorted_keys();
+        let index = sorted.seek(keyspace, key);
+        (index..index + AHEAD).map_while(|ahead| sorted.get(ahead)).for_each(Node::prefetch);
+        self.set_index(index);
     }
 
     /// To the newest version of the last key before this one.
     pub fn seek_before(&mut self, keyspace: Keyspace, key: &[u8]) {
-        let table = Arc::clone(&self.table);
-        match table.skiplist() {
-            Some(list) => self.set(list.seek_before(keyspace, key)),
-            None => {
-                let sorted = table.sorted_keys();
-                let behind = sorted.seek(keyspace, key);
-                (behind.saturating_sub(AHEAD)..behind).filter_map(|ahead| sorted.get(ahead)).for_each(Node::prefetch);
-                // Below the first index is none.
-                self.set_index(sorted, behind.wrapping_sub(1));
-            }
+        if let Some(list) = self.table.skiplist() {
+            self.at = list.seek_before(keyspace, key).and_then(newest);
+            return;
         }
+        let sorted = self.table.sorted_keys();
+        let behind = sorted.seek(keyspace, key);
+        (behind.saturating_sub(AHEAD)..behind).filter_map(|ahead| sorted.get(ahead)).for_each(Node::prefetch);
+        // Below the first index is none.
+        self.set_index(behind.wrapping_sub(1));
     }
 
     /// To the newest version of the next key.
@@ -102,12 +98,12 @@ impl MemCursor {
                     ahead.prefetch();
                 }
                 self.index += 1;
-                self.at = sorted.get(self.index).and_then(|node| newest(node));
+                self.at = sorted.get(self.index).and_then(newest);
             }
             None => {
                 // SAFETY: a node of `table`, kept by the cursor.
                 let node: Node<'_> = unsafe { Node::from_ptr(at.node) };
-                self.at = node.next(0).and_then(|node| newest(node));
+                self.at = node.next(0).and_then(newest);
             }
         }
     }
@@ -122,13 +118,13 @@ impl MemCursor {
                     ahead.prefetch();
                 }
                 self.index = self.index.wrapping_sub(1);
-                self.at = sorted.get(self.index).and_then(|node| newest(node));
+                self.at = sorted.get(self.index).and_then(newest);
             }
             None => {
-                let table = Arc::clone(&self.table);
-                // SAFETY: a node of `table`, kept by the clone.
+                // SAFETY: a node of `table`, kept by the cursor.
                 let node: Node<'_> = unsafe { Node::from_ptr(at.node) };
-                self.set(table.skiplist().and_then(|list| list.seek_before(node.keyspace(), node.key())));
+                let list = self.table.skiplist();
+                self.at = list.and_then(|list| list.seek_before(node.keyspace(), node.key())).and_then(newest);
             }
         }
     }
@@ -144,13 +140,10 @@ impl MemCursor {
         true
     }
 
-    fn set(&mut self, node: Option<Node<'_>>) {
-        self.at = node.and_then(|node| newest(node));
-    }
-
-    fn set_index(&mut self, sorted: Sorted<'_>, index: usize) {
+    fn set_index(&mut self, index: usize) {
+        let sorted = self.table.sorted_keys();
+        self.at = sorted.get(index).and_then(newest);
         self.index = index;
-        self.set(sorted.get(index));
         // SAFETY: the keys of `table`, which the cursor keeps; once sorted they never change.
         self.sorted = Some(unsafe { KeptKeys::new(sorted) });
     }

@@ -104,9 +104,9 @@ pub struct RangeCursor {
 impl RangeCursor {
     /// A cursor before the range's first key.
     pub fn new(state: &ReadState, range: Range, at: CommitTs) -> Result<RangeCursor> {
-        let cursors: Result<Vec<Cursor>> = state.sources(at).iter().map(|source| source.cursor()).collect();
+        let cursors = state.cursors(at)?;
         let picker = Picker::new(range.direction);
-        Ok(RangeCursor { range, at, cursors: cursors?, picker, current: NONE, started: false })
+        Ok(RangeCursor { range, at, cursors, picker, current: NONE, started: false })
     }
 
     /// To the next key; false at the end. After an error the cursor is of no more use.

@@ -10,7 +10,8 @@ use std::collections::BinaryHeap;
 use std::ptr::NonNull;
 use std::sync::{Mutex, OnceLock};
 
-use super::fence::fence;
+use super::fence::{alike, fence};
+use super::hash_index::prefetch;
 use super::memtable::Memtable;
 use super::node::Node;
 use crate::ids::Keyspace;
@@ -19,6 +20,8 @@ use crate::ids::Keyspace;
 const STEP: usize = 4096;
 /// One in so many keys is sampled: the others between two are touched at once, and cost one miss together.
 const SAMPLED: usize = 16;
+/// How many keys ahead memory is asked for while their beginnings are read.
+const AHEAD: usize = 16;
 
 /// Sorted once, on demand.
 #[derive(Default)]
@@ -71,9 +74,7 @@ impl Memtable {
             None => {
                 let _one = self.sorted.sorting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 if self.sorted.keys.get().is_none() {
-                    let mut sorter = Sorter::new(self);
-                    while !sorter.step() {}
-                    sorter.publish();
+                    Sorter::new(self).at_one_go().publish();
                 }
                 self.sorted.keys.get().expect("published")
             }
@@ -96,18 +97,16 @@ impl<'a> Sorted<'a> {
 
     /// The place of the first key not before this one.
     pub fn seek(self, keyspace: Keyspace, key: &[u8]) -> usize {
-        let prefix = fence(keyspace, key, 0);
         let Keys { nodes, samples } = self.keys;
-        let not_before = samples.partition_point(|sample| *sample < prefix);
-        let same = samples[not_before..].partition_point(|sample| *sample == prefix);
+        let same = alike(samples, fence(keyspace, key, 0));
         // All before the last sample that is lower come before the key, all from the first that is higher on behind it.
-        let start = not_before.saturating_sub(1) * SAMPLED;
-        let end = ((not_before + same) * SAMPLED).min(nodes.len());
+        let start = same.start.saturating_sub(1) * SAMPLED;
+        let end = (same.end * SAMPLED).min(nodes.len());
         let among = &nodes[start..end];
         // SAFETY: as in `get`.
         let node_of = |node: &NonNull<u8>| -> Node<'a> { unsafe { Node::from_ptr(*node) } };
         if among.len() <= SAMPLED {
-            among.iter().for_each(|node| super::hash_index::prefetch(node.as_ptr()));
+            among.iter().for_each(|node| prefetch(node.as_ptr()));
         }
         start + among.partition_point(|node| node_of(node).full_key() < (keyspace, key))
     }
@@ -146,6 +145,24 @@ impl PartialEq for Item<'_> {
 
 impl Eq for Item<'_> {}
 
+/// The keys' beginnings, while the memory of those further on is asked for: they lie in no order.
+fn items(nodes: Vec<Node<'_>>) -> Vec<Item<'_>> {
+    let item = |(at, node): (usize, &_)| {
+        if let Some(ahead) = nodes.get(at + AHEAD) {
+            prefetch(Node::as_ptr(*ahead).as_ptr());
+        }
+        Item::of(*node)
+    };
+    nodes.iter().enumerate().map(item).collect()
+}
+
+fn push(out: &mut Vec<NonNull<u8>>, samples: &mut Vec<u128>, item: Item<'_>) {
+    if out.len().is_multiple_of(SAMPLED) {
+        samples.push(item.prefix);
+    }
+    out.push(item.node.as_ptr());
+}
+
 /// Sorts a sealed memtable's keys in steps: pieces of [`STEP`] keys each, then all pieces into one.
 pub struct Sorter<'a> {
     table: &'a Memtable,
@@ -171,10 +188,19 @@ impl<'a> Sorter<'a> {
         }
     }
 
+    /// All that has not been sorted yet is sorted now, which takes less time in all than steps do. For one that has done no step.
+    fn at_one_go(mut self) -> Sorter<'a> {
+        let mut all = items(self.unsorted.by_ref().collect());
+        all.sort_unstable();
+        self.out.reserve_exact(all.len());
+        all.iter().for_each(|item| push(&mut self.out, &mut self.samples, *item));
+        self
+    }
+
     /// Does one step; true when all is sorted.
     pub fn step(&mut self) -> bool {
         let Some(heap) = &mut self.merging else {
-            let mut piece: Vec<Item<'a>> = self.unsorted.by_ref().take(STEP).map(Item::of).collect();
+            let mut piece = items(self.unsorted.by_ref().take(STEP).collect());
             if piece.is_empty() {
                 self.taken = vec![1; self.pieces.len()];
                 self.merging = Some(self.pieces.iter().enumerate().map(|(i, piece)| Reverse((piece[0], i))).collect());
@@ -188,10 +214,7 @@ impl<'a> Sorter<'a> {
         for _ in 0..STEP {
             let Some(mut top) = heap.peek_mut() else { return true };
             let Reverse((item, piece)) = *top;
-            if self.out.len().is_multiple_of(SAMPLED) {
-                self.samples.push(item.prefix);
-            }
-            self.out.push(item.node.as_ptr());
+            push(&mut self.out, &mut self.samples, item);
             match self.pieces[piece].get(self.taken[piece]) {
                 Some(next) => {
                     self.taken[piece] += 1;
