@@ -35,8 +35,7 @@ impl Kept {
     }
 }
 
-/// See the module.
-#[derive(Clone, Copy)]
+/// See the module. It cannot be copied, so that it stays with the cursor that made it.
 pub struct Place {
     /// The key's first sixteen bytes, zeros behind its end: of two that differ the lower one's key comes first.
     prefix: u128,

@@ -25,7 +25,6 @@ struct InBlock {
 }
 
 /// An entry of it.
-#[derive(Clone, Copy)]
 struct At {
     block: InBlock,
     entry: usize,
@@ -177,7 +176,7 @@ impl RunCursor {
         (self.at, self.before) = (None, None);
         let Some(mut at) = last else { return Ok(()) };
         let mut before = self.before(&at)?;
-        while let Some(same) = before.filter(|before| before.place.is_same_key(&at.place)) {
+        while let Some(same) = before.take_if(|before| before.place.is_same_key(&at.place)) {
             at = same;
             before = self.before(&at)?;
         }
@@ -221,7 +220,7 @@ impl RunCursor {
         let mut before = self.before.take();
         if before.is_none() {
             before = self.before(&from)?;
-            while let Some(same) = before.filter(|before| before.place.is_same_key(&from.place)) {
+            while let Some(same) = before.take_if(|before| before.place.is_same_key(&from.place)) {
                 before = self.before(&same)?;
             }
         }
