@@ -103,7 +103,12 @@ impl MemCursor {
             None => {
                 // SAFETY: a node of `table`, kept by the cursor.
                 let node: Node<'_> = unsafe { Node::from_ptr(at.node) };
-                self.at = node.next(0).and_then(newest);
+                let next = node.next(0);
+                if let Some(next) = next {
+                    // The links are all that is known of what comes: the next one, and on a higher level one further away.
+                    (0..next.height().min(2)).filter_map(|level| next.next(level)).for_each(Node::prefetch);
+                }
+                self.at = next.and_then(newest);
             }
         }
     }
