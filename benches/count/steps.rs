@@ -5,6 +5,7 @@
 //! falls into it.
 
 use std::hint::black_box;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use corering_benches::data::{KS, VALUE, at, key};
@@ -49,6 +50,7 @@ pub const STEPS: &[(&str, u64)] = &[
     ("lock_in_table", TIMES as u64),
     ("lock_and_unlock", TIMES as u64),
     ("scan_memory", ROWS),
+    ("scan_of_ten", TIMES as u64),
     ("get_table", TIMES as u64),
     ("scan_table", ROWS),
 ];
@@ -133,6 +135,7 @@ async fn whole(engine: &Engine) {
     let snapshot = client.snapshot_async().await.expect("a snapshot");
     counted_scan_memory(&mut client.scan_async(&snapshot, ScanRange::all(KS)).await.expect("a scan"));
     drop(snapshot);
+    counted_scan_of_ten(&client, &keys);
     engine.checkpoint_async().await.expect("a checkpoint");
     // A block's checksum is looked at once.
     let snapshot = client.snapshot_async().await.expect("a snapshot");
@@ -314,6 +317,20 @@ fn lock_and_unlock(client: &Client, session: SessionKey) {
 fn counted_scan_memory(scan: &mut Scan) {
     black_box("scan_memory");
     rows(scan);
+}
+
+/// With all that it takes to begin.
+#[inline(never)]
+fn counted_scan_of_ten(client: &Client, keys: &[[u8; 16]]) {
+    for key in keys {
+        let snapshot = client.snapshot().expect("a snapshot");
+        let range = ScanRange { lower: Bound::Included(key.to_vec()), ..ScanRange::all(KS) };
+        let mut scan = client.scan(&snapshot, range).expect("a scan");
+        for _ in 0..10 {
+            let Some((key, value)) = scan.next_ref().expect("a row") else { break };
+            black_box((key.len(), value.bytes.len()));
+        }
+    }
 }
 
 #[inline(never)]

@@ -74,7 +74,7 @@ impl From<ScanRange> for Range {
 pub struct Scan {
     merged: MergedScan<'static>,
     /// Versions that the scan may still come to are kept as long as it lives.
-    _view: Arc<Registered>,
+    _view: Registered,
 }
 
 impl Scan {
@@ -177,7 +177,7 @@ impl Client {
     pub(super) fn scan_of(&self, snapshot: &Snapshot, range: ScanRange) -> Result<Scan> {
         // A registration of its own, so that the snapshot may go before the scan does.
         let view = self.shared.snapshots.register_at(&snapshot.registered);
-        Ok(Scan { merged: self.merged(range, &view)?, _view: Arc::new(view) })
+        Ok(Scan { merged: self.merged(range, &view)?, _view: view })
     }
 
     /// As [`Client::scan`], for tasks on a shard's thread.
@@ -189,7 +189,7 @@ impl Client {
             for wait in client.order_waits() {
                 wait.await?;
             }
-            Ok(Scan { merged: client.merged(range, &view)?, _view: Arc::new(view) })
+            Ok(Scan { merged: client.merged(range, &view)?, _view: view })
         })
     }
 

@@ -230,30 +230,6 @@ pub fn large_block_head(
     head
 }
 
-/// Where an entry lies in its block, decoded once by those who keep a place in it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct EntrySpan {
-    pub key: Range<usize>,
-    pub value: Range<usize>,
-    pub keyspace: Keyspace,
-    pub ts: CommitTs,
-    pub expiry: Expiry,
-    pub kind: Kind,
-    pub deleted: bool,
-}
-
-impl EntrySpan {
-    /// The entry in its block's bytes.
-    pub fn entry<'a>(&self, block: &'a [u8]) -> Option<EntryRef<'a>> {
-        let op = if self.deleted {
-            Op::Delete
-        } else {
-            Op::Put { kind: self.kind, expiry: self.expiry, value: block.get(self.value.clone())? }
-        };
-        Some(EntryRef { keyspace: self.keyspace, key: block.get(self.key.clone())?, ts: self.ts, op })
-    }
-}
-
 /// A block whose frame (length, owner, count) has been checked; its checksum is `verify_crc`'s.
 #[derive(Clone, Copy)]
 pub struct BlockRef<'a> {
@@ -300,12 +276,17 @@ impl<'a> BlockRef<'a> {
     }
 
     /// The block in exactly its bytes, which [`BlockRef::open`] has checked before.
+    #[inline]
     pub fn reopen(bytes: &'a [u8], count: usize) -> Option<BlockRef<'a>> {
         let offsets_at = HEADER_LEN.checked_add(count)?;
         let entries_at = offsets_at.checked_add(count.checked_mul(OFFSET_LEN)?)?;
         let tags = bytes.get(HEADER_LEN..offsets_at)?;
         let offsets = bytes.get(offsets_at..entries_at)?;
         Some(BlockRef { bytes, tags, offsets, entries_at })
+    }
+
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     pub fn verify_crc(&self) -> Result<(), Damage> {
@@ -338,41 +319,33 @@ impl<'a> BlockRef<'a> {
         Some((Keyspace(u16_at(head, E_KEYSPACE)?), key, CommitTs(u64_at(head, E_TS)?)))
     }
 
-    /// Where entry `i` lies and what its fixed part says; `None` for a broken one, or past the end.
-    pub fn span(&self, i: usize) -> Option<EntrySpan> {
-        let (start, head) = self.head(i)?;
-        let flags = head[E_FLAGS];
-        let value_len = u32_at(head, E_VALUE_LEN)? as usize;
-        let key_len = u32_at(head, E_KEY_LEN)? as usize;
-        let mut key_at = start + E_LEN;
-        let expiry = match flags {
-            0 => Expiry::NEVER,
-            DELETE if value_len == 0 => Expiry::NEVER,
+    /// Entry `i`; `None` for a broken one, or past the end.
+    #[inline]
+    pub fn entry(&self, i: usize) -> Option<EntryRef<'a>> {
+        let offset = self.offsets.get(i * OFFSET_LEN..)?.first_chunk().map(|offset| u32::from_le_bytes(*offset))?;
+        let rest = self.bytes.get(self.entries_at..)?.get(offset as usize..)?;
+        let (head, rest) = rest.split_first_chunk::<E_LEN>()?;
+        let field = |range: Range<usize>| &head[range];
+        let value_len = u32::from_le_bytes(field(E_VALUE_LEN).try_into().ok()?) as usize;
+        let key_len = u32::from_le_bytes(field(E_KEY_LEN).try_into().ok()?) as usize;
+        let (expiry, rest) = match head[E_FLAGS] {
+            0 => (Expiry::NEVER, rest),
+            DELETE if value_len == 0 => (Expiry::NEVER, rest),
             EXPIRES => {
-                key_at += EXPIRY_LEN;
-                Expiry(u64_at(self.bytes, key_at - EXPIRY_LEN..key_at)?)
+                let (expiry, rest) = rest.split_first_chunk::<EXPIRY_LEN>()?;
+                (Expiry(u64::from_le_bytes(*expiry)), rest)
             }
             _ => return None,
         };
-        let value_at = key_at.checked_add(key_len)?;
-        let end = value_at.checked_add(value_len)?;
-        if end > self.bytes.len() {
-            return None;
-        }
-        Some(EntrySpan {
-            key: key_at..value_at,
-            value: value_at..end,
-            keyspace: Keyspace(u16_at(head, E_KEYSPACE)?),
-            ts: CommitTs(u64_at(head, E_TS)?),
-            expiry,
-            kind: Kind(head[E_KIND]),
-            deleted: flags == DELETE,
-        })
-    }
-
-    /// Entry `i`; `None` for a broken one, or past the end.
-    pub fn entry(&self, i: usize) -> Option<EntryRef<'a>> {
-        self.span(i)?.entry(self.bytes)
+        let (key, rest) = rest.split_at_checked(key_len)?;
+        let value = rest.get(..value_len)?;
+        let op = match head[E_FLAGS] {
+            DELETE => Op::Delete,
+            _ => Op::Put { kind: Kind(head[E_KIND]), expiry, value },
+        };
+        let ts = CommitTs(u64::from_le_bytes(field(E_TS).try_into().ok()?));
+        let keyspace = Keyspace(u16::from_le_bytes(field(E_KEYSPACE).try_into().ok()?));
+        Some(EntryRef { keyspace, key, ts, op })
     }
 
     /// The first entry not before `(keyspace, key, ts)`; `count` if there is none.
@@ -397,8 +370,7 @@ impl<'a> BlockRef<'a> {
         hash: u64,
         at: CommitTs,
     ) -> Result<Option<EntryRef<'a>>, Damage> {
-        let tag = tag_of(hash);
-        for i in (0..self.tags.len()).filter(|i| self.tags[*i] == tag) {
+        for i in memchr::memchr_iter(tag_of(hash), self.tags) {
             let (found_keyspace, found_key, ts) = self.key(i).ok_or_else(|| self.broken_entry(i))?;
             if (found_keyspace, found_key) == (keyspace, key) && ts <= at {
                 return Ok(Some(self.entry(i).ok_or_else(|| self.broken_entry(i))?));

@@ -94,7 +94,8 @@ async fn write_tables(
     let mut versions = Versions::default();
     let mut done = Vec::new();
     let mut writer: Option<TableWriter> = None;
-    while let Some((keyspace, key)) = picker.choose(&cursors) {
+    while let Some(place) = picker.choose(&cursors) {
+        let (keyspace, key) = (place.keyspace, place.key());
         if retention.keep.is_none_or(|keep| keep(keyspace, key)) {
             versions.begin(keyspace, key);
             versions.survey(&mut cursors, picker.tied(), retention.now_ms, &mut pause).await?;

@@ -38,13 +38,24 @@ impl Fences {
     /// not before the table's first, nor behind its last.
     pub fn narrow(&self, keyspace: Keyspace, key: &[u8]) -> Range<usize> {
         let fence = fence(keyspace, key, self.skip);
-        let start = self.fences.partition_point(|at| *at < fence);
-        let alike = self.fences[start..].partition_point(|at| *at == fence);
-        start..start + alike
+        alike(&self.fences, fence)
     }
 }
 
-fn fence(keyspace: Keyspace, key: &[u8], skip: usize) -> u128 {
+/// Where in a rising order the numbers equal to this one lie, or would lie. Most often there are none.
+pub(super) fn alike(fences: &[u128], fence: u128) -> Range<usize> {
+    let start = fences.partition_point(|at| *at < fence);
+    let behind = &fences[start..];
+    let count = match behind.first() {
+        Some(first) if *first == fence => behind.partition_point(|at| *at == fence),
+        _ => 0,
+    };
+    start..start + count
+}
+
+/// The keyspace and the beginning of what stands behind the key's first `skip` bytes, as a number, zeros behind its end: of two that
+/// differ, both with the same bytes skipped, the lower one's key comes first.
+pub(super) fn fence(keyspace: Keyspace, key: &[u8], skip: usize) -> u128 {
     let mut bytes = [0; 16];
     bytes[..2].copy_from_slice(&keyspace.0.to_be_bytes());
     let rest = key.get(skip..).unwrap_or_default();

@@ -104,6 +104,27 @@ fn a_seal_in_the_middle_of_growth_loses_no_key() {
     }
 }
 
+/// More keys than one sample stands for, many of them alike in all that a sample keeps.
+#[test]
+fn a_search_of_sorted_keys_ends_at_the_first_not_before() {
+    for len in [1, 15, 16, 17, 32, 33, 500] {
+        let key_of = |i: u32| [&[b'k'; 20][..(i % 3) as usize * 10], &(i / 3 * 2 + 1).to_be_bytes()].concat();
+        let mut keys: Vec<Vec<u8>> = (0..len).map(key_of).collect();
+        let mut writer = MemWriter::new(Order::Deferred, 3);
+        keys.iter().for_each(|key| writer.insert(KS, key, put(1, b"")));
+        keys.sort();
+        let mut cursor = MemCursor::new(writer.seal()).unwrap();
+        let probes = (0..len).map(key_of).chain((0..len).map(|i| [&key_of(i)[..], &[0]].concat()));
+        for probe in probes.chain([vec![], vec![b'k'; 9], vec![b'k'; 21], vec![0xff]]) {
+            let place = keys.partition_point(|key| *key < probe);
+            cursor.seek(KS, &probe);
+            assert_eq!(cursor.key(), keys.get(place).map(|key| (KS, &key[..])));
+            cursor.seek_before(KS, &probe);
+            assert_eq!(cursor.key(), place.checked_sub(1).map(|before| (KS, &keys[before][..])));
+        }
+    }
+}
+
 type Model = BTreeMap<(u16, Vec<u8>), Vec<(u64, Option<Vec<u8>>)>>;
 
 fn check_against(table: &Arc<Memtable>, model: &Model, probes: &[(u16, Vec<u8>)], at: u64) {

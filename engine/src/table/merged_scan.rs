@@ -5,7 +5,8 @@
 
 use std::ops::Deref;
 
-use super::merge::{Direction, Keyed, Picker};
+use super::merge::{Direction, Picker, Placed};
+use super::place::Place;
 use super::range_cursor::{Range, RangeCursor};
 use super::read_state::ReadState;
 use crate::error::Result;
@@ -49,37 +50,44 @@ impl<'a> MergedScan<'a> {
     }
 
     /// Moves a shard's cursor on to a key that counts.
+    #[inline]
     fn advance(&mut self, i: usize) -> Result<()> {
-        while self.cursors[i].advance()? {
-            let Some((key, value)) = self.cursors[i].current() else { break };
-            let owned = self.owns[i].as_ref().is_none_or(|owns| owns(key));
-            if owned && !value.expiry.is_past(self.now_ms) {
+        let (cursor, owns) = (&mut self.cursors[i], &self.owns[i]);
+        while cursor.advance()? {
+            let Some(place) = cursor.place() else { break };
+            if !place.expiry.is_past(self.now_ms) && owns.as_ref().is_none_or(|owns| owns(place.key())) {
                 break;
             }
         }
         Ok(())
     }
 
+    /// Moves all of those that were at the last key; all, before the first.
+    fn advance_several(&mut self) -> Result<()> {
+        if !self.started {
+            self.started = true;
+            return (0..self.cursors.len()).try_for_each(|i| self.advance(i));
+        }
+        for k in 0..self.picker.tied().len() {
+            self.advance(self.picker.tied()[k])?;
+        }
+        Ok(())
+    }
+
     /// The next key and its value; none at the end. After an error the scan is of no more use.
     #[allow(clippy::should_implement_trait)] // what it gives is borrowed from it
+    #[inline]
     pub fn next(&mut self) -> Result<Option<(&[u8], ValueRef<'_>)>> {
-        if self.started {
-            for k in 0..self.picker.tied().len() {
-                self.advance(self.picker.tied()[k])?;
-            }
-        } else {
-            for i in 0..self.cursors.len() {
-                self.advance(i)?;
-            }
-            self.started = true;
+        match *self.picker.tied() {
+            [one] => self.advance(one)?,
+            _ => self.advance_several()?,
         }
-        if self.picker.choose(&self.cursors).is_none() {
-            return Ok(None);
+        let Some(place) = self.picker.choose(&self.cursors) else { return Ok(None) };
+        if self.picker.tied().len() == 1 {
+            return Ok(Some(place.row()));
         }
         // While a key moves from one shard to another, both may have it: the later version counts.
-        let newest = |i: &usize| self.cursors[*i].current().map(|(_, value)| value.version);
-        let Some(&i) = self.picker.tied().iter().rev().max_by_key(|i| newest(i)) else { return Ok(None) };
-        debug_assert!(self.cursors[i].key().is_some());
-        Ok(self.cursors[i].current())
+        let places = self.picker.tied().iter().rev().filter_map(|i| self.cursors[*i].place());
+        Ok(places.max_by_key(|place| place.ts).map(Place::row))
     }
 }

@@ -16,6 +16,7 @@ pub mod memtable;
 pub mod merge;
 pub mod merged_scan;
 mod node;
+mod place;
 pub mod range_cursor;
 pub mod read_state;
 mod skiplist;

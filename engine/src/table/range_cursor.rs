@@ -5,11 +5,11 @@
 
 use std::ops::Bound;
 
-use super::merge::{Direction, Keyed, Picker};
+use super::merge::{Direction, Picker, Placed};
+use super::place::Place;
 use super::read_state::ReadState;
 use super::source::Cursor;
 use crate::error::Result;
-use crate::format::block::Op;
 use crate::ids::{CommitTs, Keyspace};
 use crate::value::ValueRef;
 
@@ -28,6 +28,7 @@ impl Range {
     }
 
     /// The key is not behind the end, in the range's direction.
+    #[inline]
     pub(crate) fn is_before_end(&self, keyspace: Keyspace, key: &[u8]) -> bool {
         if keyspace != self.keyspace {
             return false;
@@ -78,35 +79,66 @@ impl Range {
     }
 }
 
+/// No cursor's number.
+const NONE: usize = usize::MAX;
+
+#[inline]
+fn step(cursor: &mut Cursor, direction: Direction) -> Result<()> {
+    match direction {
+        Direction::Forward => cursor.next_key(),
+        Direction::Reverse => cursor.prev_key(),
+    }
+}
+
 /// See the module. Owns what it reads, so that it may live as long as its user likes.
 pub struct RangeCursor {
     range: Range,
     at: CommitTs,
     cursors: Vec<Cursor>,
     picker: Picker,
-    /// The cursor that has the current key's version.
-    current: Option<usize>,
+    /// The cursor that has the current key's version, or [`NONE`].
+    current: usize,
     started: bool,
 }
 
 impl RangeCursor {
     /// A cursor before the range's first key.
     pub fn new(state: &ReadState, range: Range, at: CommitTs) -> Result<RangeCursor> {
-        let cursors: Result<Vec<Cursor>> = state.sources(at).iter().map(|source| source.cursor()).collect();
+        let cursors = state.cursors(at)?;
         let picker = Picker::new(range.direction);
-        Ok(RangeCursor { range, at, cursors: cursors?, picker, current: None, started: false })
+        Ok(RangeCursor { range, at, cursors, picker, current: NONE, started: false })
     }
 
     /// To the next key; false at the end. After an error the cursor is of no more use.
+    #[inline]
     pub fn advance(&mut self) -> Result<bool> {
-        self.current = None;
+        // With one source there is nothing to choose.
+        if let ([cursor], true) = (&mut self.cursors[..], self.started) {
+            step(cursor, self.range.direction)?;
+            match cursor.place() {
+                Some(place) if self.range.is_before_end(place.keyspace, place.key()) => {
+                    if place.ts <= self.at && !place.deleted {
+                        self.current = 0;
+                        return Ok(true);
+                    }
+                }
+                _ => return Ok(self.end()),
+            }
+            if let Some((_, false)) = cursor.settle(self.at)? {
+                self.current = 0;
+                return Ok(true);
+            }
+        }
+        self.advance_any()
+    }
+
+    /// [`RangeCursor::advance`] for any number of sources.
+    fn advance_any(&mut self) -> Result<bool> {
+        self.current = NONE;
         loop {
             if self.started {
                 for &i in self.picker.tied() {
-                    match self.range.direction {
-                        Direction::Forward => self.cursors[i].next_key()?,
-                        Direction::Reverse => self.cursors[i].prev_key()?,
-                    }
+                    step(&mut self.cursors[i], self.range.direction)?;
                 }
             } else {
                 for cursor in &mut self.cursors {
@@ -115,42 +147,52 @@ impl RangeCursor {
                 self.started = true;
             }
             match self.picker.choose(&self.cursors) {
-                Some((keyspace, key)) if self.range.is_before_end(keyspace, key) => {}
-                _ => {
-                    self.cursors.clear();
-                    self.picker = Picker::new(self.range.direction);
-                    return Ok(false);
-                }
+                Some(place) if self.range.is_before_end(place.keyspace, place.key()) => {}
+                _ => return Ok(self.end()),
             }
-            let mut newest: Option<(CommitTs, bool, usize)> = None;
-            for &i in self.picker.tied() {
-                if let Some((ts, deleted)) = self.cursors[i].settle(self.at)?
-                    && newest.is_none_or(|(known, _, _)| known < ts)
-                {
-                    newest = Some((ts, deleted, i));
+            if let [one] = *self.picker.tied() {
+                if let Some((_, false)) = self.cursors[one].settle(self.at)? {
+                    self.current = one;
+                    return Ok(true);
                 }
-            }
-            if let Some((_, false, i)) = newest {
-                self.current = Some(i);
+            } else if self.settle_tied()? {
                 return Ok(true);
             }
         }
     }
 
-    /// The key the cursor is at, and its value.
-    pub fn current(&self) -> Option<(&[u8], ValueRef<'_>)> {
-        let entry = self.cursors.get(self.current?)?.entry()?;
-        match entry.op {
-            Op::Put { kind, expiry, value } => {
-                Some((entry.key, ValueRef { bytes: value, kind, expiry, version: entry.ts }))
+    /// The newest version of those that several sources have; false if it is a delete, or if all are later.
+    fn settle_tied(&mut self) -> Result<bool> {
+        let mut newest: Option<(CommitTs, bool, usize)> = None;
+        for &i in self.picker.tied() {
+            if let Some((ts, deleted)) = self.cursors[i].settle(self.at)?
+                && newest.is_none_or(|(known, _, _)| known < ts)
+            {
+                newest = Some((ts, deleted, i));
             }
-            Op::Delete => None,
         }
+        self.current = newest.map_or(NONE, |(_, deleted, i)| if deleted { NONE } else { i });
+        Ok(self.current != NONE)
+    }
+
+    /// There is no next key, nor will be. False.
+    fn end(&mut self) -> bool {
+        self.cursors.clear();
+        self.picker = Picker::new(self.range.direction);
+        self.current = NONE;
+        false
+    }
+
+    /// The key the cursor is at, and its value.
+    #[inline]
+    pub fn current(&self) -> Option<(&[u8], ValueRef<'_>)> {
+        self.place().map(Place::row)
     }
 }
 
-impl Keyed for RangeCursor {
-    fn key(&self) -> Option<(Keyspace, &[u8])> {
-        self.cursors.get(self.current?)?.key()
+impl Placed for RangeCursor {
+    #[inline]
+    fn place(&self) -> Option<&Place> {
+        self.cursors.get(self.current)?.place()
     }
 }

@@ -6,10 +6,12 @@
 use std::sync::Arc;
 
 use super::Lookup;
+use super::mem_cursor::MemCursor;
 use super::memtable::Memtable;
 use super::merge::Direction;
 use super::range_cursor::Range;
-use super::source::Source;
+use super::source::{Cursor, Source};
+use super::table_cursor::RunCursor;
 use super::table_set::TableSet;
 use crate::error::Result;
 use crate::ids::{CommitTs, Keyspace};
@@ -48,7 +50,7 @@ impl ReadState {
 
     /// Whether a key of `range` has a version, or was deleted, after `since`.
     pub fn changed_since(&self, range: &Range, since: CommitTs) -> Result<bool> {
-        for source in self.sources(CommitTs::MAX).iter().filter(|source| source.max_ts() > since) {
+        for source in self.sources().iter().filter(|source| source.max_ts() > since) {
             let mut cursor = source.cursor()?;
             range.start(&mut cursor)?;
             while let Some((keyspace, key)) = cursor.key()
@@ -67,12 +69,27 @@ impl ReadState {
         Ok(false)
     }
 
-    /// The sources that may have a version not after `at`, newest first. A memtable that is written and keeps no
-    /// order is left out when all of it is later; otherwise a cursor over it is refused.
-    pub fn sources(&self, at: CommitTs) -> Vec<Source> {
-        let memtables = std::iter::once(&self.active).chain(&self.sealed);
-        let memtables = memtables.filter(|table| table.min_ts() <= at && !table.is_empty());
+    /// The sources, newest first.
+    fn sources(&self) -> Vec<Source> {
         let runs = self.tables.runs().iter().cloned().map(Source::Run);
-        memtables.cloned().map(Source::Memtable).chain(runs).collect()
+        self.memtables(CommitTs::MAX).cloned().map(Source::Memtable).chain(runs).collect()
+    }
+
+    /// Cursors over the sources that may have a version not after `at`, newest first. A memtable that is written and keeps no
+    /// order is left out when all of it is later; otherwise a cursor over it is refused.
+    pub fn cursors(&self, at: CommitTs) -> Result<Vec<Cursor>> {
+        let runs = self.tables.runs();
+        let mut cursors = Vec::with_capacity(1 + self.sealed.len() + runs.len());
+        for table in self.memtables(at) {
+            cursors.push(Cursor::Mem(MemCursor::new(Arc::clone(table))?));
+        }
+        cursors.extend(runs.iter().map(|run| Cursor::Run(RunCursor::new(run.clone()))));
+        Ok(cursors)
+    }
+
+    /// Those that may have a version not after `at`, newest first.
+    fn memtables(&self, at: CommitTs) -> impl Iterator<Item = &Arc<Memtable>> {
+        let all = std::iter::once(&self.active).chain(&self.sealed);
+        all.filter(move |table| table.min_ts() <= at && !table.is_empty())
     }
 }

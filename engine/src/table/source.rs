@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::mem_cursor::MemCursor;
 use super::memtable::Memtable;
+use super::merge::Placed;
+use super::place::Place;
 use super::table_cursor::RunCursor;
 use super::table_set::Run;
 use crate::error::Result;
@@ -40,19 +42,23 @@ pub enum Cursor {
     Run(RunCursor),
 }
 
+impl Placed for Cursor {
+    #[inline]
+    fn place(&self) -> Option<&Place> {
+        match self {
+            Cursor::Mem(cursor) => cursor.place(),
+            Cursor::Run(cursor) => cursor.place(),
+        }
+    }
+}
+
 impl Cursor {
     pub fn entry(&self) -> Option<EntryRef<'_>> {
-        match self {
-            Cursor::Mem(cursor) => cursor.entry(),
-            Cursor::Run(cursor) => cursor.entry(),
-        }
+        self.place().map(Place::entry)
     }
 
     pub fn key(&self) -> Option<(Keyspace, &[u8])> {
-        match self {
-            Cursor::Mem(cursor) => cursor.key(),
-            Cursor::Run(cursor) => cursor.key(),
-        }
+        self.place().map(|place| (place.keyspace, place.key()))
     }
 
     /// To the first key not before this one.
@@ -77,6 +83,7 @@ impl Cursor {
         }
     }
 
+    #[inline]
     pub fn next_key(&mut self) -> Result<()> {
         match self {
             Cursor::Mem(cursor) => {
@@ -106,16 +113,22 @@ impl Cursor {
     }
 
     /// The version's commit, and whether it is a delete.
+    #[inline]
     pub fn commit(&self) -> Option<(CommitTs, bool)> {
-        match self {
-            Cursor::Mem(cursor) => cursor.commit(),
-            Cursor::Run(cursor) => cursor.commit(),
-        }
+        self.place().map(|place| (place.ts, place.deleted))
     }
 
     /// From the newest version of a key to the newest not after `at`, its commit, and whether it is a delete; none if
     /// all are later.
+    #[inline]
     pub fn settle(&mut self, at: CommitTs) -> Result<Option<(CommitTs, bool)>> {
+        match self.commit() {
+            Some(commit) if commit.0 <= at => Ok(Some(commit)),
+            _ => self.settle_older(at),
+        }
+    }
+
+    fn settle_older(&mut self, at: CommitTs) -> Result<Option<(CommitTs, bool)>> {
         while let Some(commit) = self.commit() {
             if commit.0 <= at {
                 return Ok(Some(commit));

@@ -3,10 +3,13 @@
 //! Guards: a cursor owns its tables, so that it is `Send` and outlives the call that made it; an entry is decoded, and
 //! every length in it checked, when the cursor moves there.
 
+#![allow(unsafe_code)]
+
 use super::file::{CheckCrc, Table};
+use super::place::{Kept, Place};
 use super::table_set::Run;
-use crate::error::Result;
-use crate::format::block::{BlockRef, EntryRef, EntrySpan};
+use crate::error::{Error, Result};
+use crate::format::block::BlockRef;
 use crate::format::table_index::BlockPlace;
 use crate::ids::{CommitTs, Keyspace};
 
@@ -15,7 +18,9 @@ use crate::ids::{CommitTs, Keyspace};
 struct InBlock {
     table: usize,
     block: usize,
-    place: BlockPlace,
+    at: BlockPlace,
+    /// Exactly the block.
+    bytes: Kept,
     count: usize,
 }
 
@@ -23,13 +28,25 @@ struct InBlock {
 struct At {
     block: InBlock,
     entry: usize,
-    span: EntrySpan,
+    place: Place,
+}
+
+impl InBlock {
+    /// None for a broken entry, or past the end.
+    #[inline]
+    fn entry(&self, entry: usize) -> Option<Place> {
+        let found = BlockRef::reopen(self.bytes.get(), self.count)?.entry(entry)?;
+        // SAFETY: as the block's bytes (see `enter`).
+        Some(unsafe { Place::new(&found) })
+    }
 }
 
 /// See the module.
 pub struct RunCursor {
     run: Run,
     at: Option<At>,
+    /// The version right before the newest of the key the cursor is at, where it came from behind and had to look there.
+    before: Option<At>,
 }
 
 /// Which end of a block is entered.
@@ -42,59 +59,38 @@ enum End {
 impl RunCursor {
     /// A cursor at no version.
     pub fn new(run: Run) -> RunCursor {
-        RunCursor { run, at: None }
+        RunCursor { run, at: None, before: None }
     }
 
-    fn bytes(&self, at: &At) -> Option<&[u8]> {
-        let start = at.block.place.at as usize;
-        self.run.tables().get(at.block.table)?.map().get(start..start.checked_add(at.block.place.len as usize)?)
-    }
-
-    fn entry_of(&self, at: &At) -> Option<EntryRef<'_>> {
-        at.span.entry(self.bytes(at)?)
-    }
-
-    fn key_of(&self, at: &At) -> Option<(Keyspace, &[u8])> {
-        Some((at.span.keyspace, self.bytes(at)?.get(at.span.key.clone())?))
-    }
-
-    /// The version the cursor is at.
-    pub fn entry(&self) -> Option<EntryRef<'_>> {
-        self.entry_of(self.at.as_ref()?)
-    }
-
-    /// The version's commit, and whether it is a delete.
-    pub fn commit(&self) -> Option<(CommitTs, bool)> {
-        self.at.as_ref().map(|at| (at.span.ts, at.span.deleted))
-    }
-
-    pub fn key(&self) -> Option<(Keyspace, &[u8])> {
-        self.key_of(self.at.as_ref()?)
-    }
-
-    fn same_key(&self, a: &At, b: &At) -> bool {
-        a.span.key.len() == b.span.key.len() && self.key_of(a) == self.key_of(b)
+    #[inline]
+    pub fn place(&self) -> Option<&Place> {
+        self.at.as_ref().map(|at| &at.place)
     }
 
     fn enter(&self, number: usize, table: &Table, block: usize) -> Result<InBlock> {
-        let place = table.place(block)?;
-        let opened = table.block_at(place, block, CheckCrc::Once)?;
+        let at = table.place(block)?;
+        let opened = table.block_at(at, block, CheckCrc::Once)?;
         if opened.count() == 0 {
-            return Err(table.damaged(place.at, opened.broken_entry(0)));
+            return Err(table.damaged(at.at, opened.broken_entry(0)));
         }
-        Ok(InBlock { table: number, block, place, count: opened.count() })
+        // SAFETY: bytes of a table's mapping, which is never moved or written; the cursor keeps the table by its run.
+        let bytes = unsafe { Kept::new(opened.bytes()) };
+        Ok(InBlock { table: number, block, at, bytes, count: opened.count() })
     }
 
-    fn read(&self, block: InBlock, entry: usize) -> Result<Option<At>> {
-        let Some(table) = self.run.tables().get(block.table) else { return Ok(None) };
-        let start = block.place.at as usize;
-        let bytes = table.map().get(start..start + block.place.len as usize).unwrap_or_default();
-        match BlockRef::reopen(bytes, block.count).and_then(|opened| opened.span(entry)) {
-            Some(span) => Ok(Some(At { block, entry, span })),
-            None => {
-                let opened = table.block_at(block.place, block.block, CheckCrc::Always)?;
-                Err(table.damaged(block.place.at, opened.broken_entry(entry)))
-            }
+    fn read(&self, block: InBlock, entry: usize) -> Result<At> {
+        match block.entry(entry) {
+            Some(place) => Ok(At { block, entry, place }),
+            None => Err(self.broken(block, entry)),
+        }
+    }
+
+    #[cold]
+    fn broken(&self, block: InBlock, entry: usize) -> Error {
+        let table = &self.run.tables()[block.table];
+        match table.block_at(block.at, block.block, CheckCrc::Always) {
+            Ok(opened) => table.damaged(block.at.at, opened.broken_entry(entry)),
+            Err(error) => error,
         }
     }
 
@@ -110,16 +106,21 @@ impl RunCursor {
 
     fn end_of_block(&self, block: InBlock, end: End) -> Result<Option<At>> {
         match end {
-            End::First => self.read(block, 0),
-            End::Last => self.read(block, block.count - 1),
+            End::First => self.read(block, 0).map(Some),
+            End::Last => self.read(block, block.count - 1).map(Some),
         }
     }
 
     /// The version behind this one.
+    #[inline]
     fn after(&self, at: &At) -> Result<Option<At>> {
         if at.entry + 1 < at.block.count {
-            return self.read(at.block, at.entry + 1);
+            return self.read(at.block, at.entry + 1).map(Some);
         }
+        self.after_block(at)
+    }
+
+    fn after_block(&self, at: &At) -> Result<Option<At>> {
         let number = at.block.table;
         match self.run.tables().get(number) {
             Some(table) if at.block.block + 1 < table.block_count() => {
@@ -132,7 +133,7 @@ impl RunCursor {
     /// The version before this one.
     fn before(&self, at: &At) -> Result<Option<At>> {
         if at.entry > 0 {
-            return self.read(at.block, at.entry - 1);
+            return self.read(at.block, at.entry - 1).map(Some);
         }
         let number = at.block.table;
         match (self.run.tables().get(number), at.block.block.checked_sub(1), number.checked_sub(1)) {
@@ -145,7 +146,7 @@ impl RunCursor {
     fn find(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<At>> {
         for (number, table) in self.run.tables().iter().enumerate().skip(self.run.table_for(keyspace, key)) {
             if let Some((block, entry)) = table.seek(keyspace, key, CommitTs::MAX)? {
-                return self.read(self.enter(number, table, block)?, entry);
+                return self.read(self.enter(number, table, block)?, entry).map(Some);
             }
         }
         Ok(None)
@@ -153,6 +154,7 @@ impl RunCursor {
 
     /// To the newest version of the first key not before this one.
     pub fn seek(&mut self, keyspace: Keyspace, key: &[u8]) -> Result<()> {
+        (self.at, self.before) = (None, None);
         self.at = self.find(keyspace, key)?;
         Ok(())
     }
@@ -166,28 +168,44 @@ impl RunCursor {
                 None => None,
             },
         };
-        self.at = self.newest_of(last)?;
+        self.set_newest_of(last)
+    }
+
+    /// To the newest of the versions of this one's key, which is the last of them or none.
+    fn set_newest_of(&mut self, last: Option<At>) -> Result<()> {
+        (self.at, self.before) = (None, None);
+        let Some(mut at) = last else { return Ok(()) };
+        let mut before = self.before(&at)?;
+        while let Some(same) = before.take_if(|before| before.place.is_same_key(&at.place)) {
+            at = same;
+            before = self.before(&at)?;
+        }
+        (self.at, self.before) = (Some(at), before);
         Ok(())
     }
 
-    /// From any version of a key back to its newest.
-    fn newest_of(&self, at: Option<At>) -> Result<Option<At>> {
-        let Some(mut at) = at else { return Ok(None) };
-        while let Some(before) = self.before(&at)? {
-            if !self.same_key(&before, &at) {
-                break;
-            }
-            at = before;
+    /// To the newest version of the next key.
+    #[inline]
+    pub fn next_key(&mut self) -> Result<()> {
+        let Some(at) = &mut self.at else { return Ok(()) };
+        // Most often it is the next entry of the same block.
+        if let Some(place) = at.block.entry(at.entry + 1)
+            && !place.is_same_key(&at.place)
+        {
+            at.entry += 1;
+            at.place = place;
+            self.before = None;
+            return Ok(());
         }
-        Ok(Some(at))
+        self.next_key_further_on()
     }
 
-    /// To the newest version of the next key.
-    pub fn next_key(&mut self) -> Result<()> {
+    fn next_key_further_on(&mut self) -> Result<()> {
+        self.before = None;
         let Some(from) = self.at.take() else { return Ok(()) };
         let mut next = self.after(&from)?;
         while let Some(at) = &next {
-            if !self.same_key(at, &from) {
+            if !at.place.is_same_key(&from.place) {
                 break;
             }
             next = self.after(at)?;
@@ -198,18 +216,22 @@ impl RunCursor {
 
     /// To the newest version of the previous key.
     pub fn prev_key(&mut self) -> Result<()> {
-        let newest = self.at.take();
-        let Some(newest) = self.newest_of(newest)? else { return Ok(()) };
-        let before = self.before(&newest)?;
-        self.at = self.newest_of(before)?;
-        Ok(())
+        let Some(from) = self.at.take() else { return Ok(()) };
+        let mut before = self.before.take();
+        if before.is_none() {
+            before = self.before(&from)?;
+            while let Some(same) = before.take_if(|before| before.place.is_same_key(&from.place)) {
+                before = self.before(&same)?;
+            }
+        }
+        self.set_newest_of(before)
     }
 
     /// To the next older version of the same key; false, and nowhere else, if there is none.
     pub fn older(&mut self) -> Result<bool> {
         let Some(at) = &self.at else { return Ok(false) };
         match self.after(at)? {
-            Some(after) if self.same_key(&after, at) => {
+            Some(after) if after.place.is_same_key(&at.place) => {
                 self.at = Some(after);
                 Ok(true)
             }

@@ -25,6 +25,7 @@ use crate::format::manifest::Manifest;
 use crate::ids::{Expiry, Keyspace, Kind, Lsn, ShardId};
 
 const NOW: u64 = 1000;
+const SHARDS: usize = 3;
 
 type Key = (u16, Vec<u8>);
 /// Value and expiry; none for a delete.
@@ -120,35 +121,42 @@ impl Shard {
     }
 
     fn check_scan(&self, range: &Range, at: CommitTs) {
-        let part = ScanPart { state: Arc::new(self.state()), at, owns: None };
-        let mut scan = MergedScan::new(vec![part], range, NOW).unwrap();
-        let mut found = Vec::new();
-        while let Some((key, value)) = scan.next().unwrap() {
-            found.push((key.to_vec(), value.version.0, value.bytes.to_vec()));
-        }
-        assert!(scan.next().unwrap().is_none());
-        let keys = self.model.keys().filter(|key| key.0 == range.keyspace.0);
-        let in_range = keys.filter(|key| {
-            let above = match &range.lower {
-                Bound::Included(lower) => key.1 >= *lower,
-                Bound::Excluded(lower) => key.1 > *lower,
-                Bound::Unbounded => true,
-            };
-            let below = match &range.upper {
-                Bound::Included(upper) => key.1 <= *upper,
-                Bound::Excluded(upper) => key.1 < *upper,
-                Bound::Unbounded => true,
-            };
-            above && below
-        });
-        let mut expected: Vec<(Vec<u8>, u64, Vec<u8>)> = in_range
-            .filter_map(|key| self.expected(key, at).map(|(ts, value)| (key.1.clone(), ts, value.to_vec())))
-            .collect();
-        if range.direction == Direction::Reverse {
-            expected.reverse();
-        }
-        assert_eq!(found, expected, "{range:?} at {at}");
+        check_scan(std::slice::from_ref(self), range, at);
     }
+}
+
+/// One scan over shards that share out the keys.
+fn check_scan(shards: &[Shard], range: &Range, at: CommitTs) {
+    let parts = shards.iter().map(|shard| ScanPart { state: Arc::new(shard.state()), at, owns: None });
+    let mut scan = MergedScan::new(parts.collect(), range, NOW).unwrap();
+    let mut found = Vec::new();
+    while let Some((key, value)) = scan.next().unwrap() {
+        assert_eq!(value.kind, Kind(value.bytes.len() as u8));
+        found.push((key.to_vec(), value.version.0, value.bytes.to_vec()));
+    }
+    assert!(scan.next().unwrap().is_none());
+    let keys = shards.iter().flat_map(|shard| shard.model.keys().map(move |key| (shard, key)));
+    let in_range = keys.filter(|(_, key)| key.0 == range.keyspace.0).filter(|(_, key)| {
+        let above = match &range.lower {
+            Bound::Included(lower) => key.1 >= *lower,
+            Bound::Excluded(lower) => key.1 > *lower,
+            Bound::Unbounded => true,
+        };
+        let below = match &range.upper {
+            Bound::Included(upper) => key.1 <= *upper,
+            Bound::Excluded(upper) => key.1 < *upper,
+            Bound::Unbounded => true,
+        };
+        above && below
+    });
+    let mut expected: Vec<(Vec<u8>, u64, Vec<u8>)> = in_range
+        .filter_map(|(shard, key)| shard.expected(key, at).map(|(ts, value)| (key.1.clone(), ts, value.to_vec())))
+        .collect();
+    expected.sort();
+    if range.direction == Direction::Reverse {
+        expected.reverse();
+    }
+    assert_eq!(found, expected, "{range:?} at {at}");
 }
 
 fn key() -> impl Strategy<Value = Key> {
@@ -232,6 +240,45 @@ proptest! {
             for keyspace in [0, 7, u16::MAX] {
                 for direction in [Direction::Forward, Direction::Reverse] {
                     shard.check_scan(&Range::all(Keyspace(keyspace), direction), at);
+                }
+            }
+        }
+    }
+
+    /// Shards of one source and of several, each in another state: one scan over all finds what the model has, at a snapshot
+    /// and at present, in both directions.
+    #[test]
+    fn a_scan_over_shards_in_any_state_answers_as_a_model_does(
+        steps in prop::collection::vec((0..SHARDS, step()), 1..150),
+        ranges in prop::collection::vec(range(), 1..8),
+        kept: bool,
+        table_bytes in prop_oneof![Just(1_u64), Just(20_000), Just(1 << 30)],
+    ) {
+        let order = if kept { Order::Kept } else { Order::Deferred };
+        let mut shards: [Shard; SHARDS] = std::array::from_fn(|_| Shard::new(order, table_bytes));
+        let mut ts = 0;
+        for (i, step) in steps {
+            match step {
+                Step::Write(key, written) => {
+                    let owner = &mut shards[key.1.iter().map(|byte| usize::from(*byte)).sum::<usize>() % SHARDS];
+                    owner.ts = ts;
+                    owner.write(&key, written);
+                    ts = owner.ts;
+                }
+                Step::Snapshot => shards.iter_mut().for_each(|shard| shard.snapshots.push(CommitTs(ts))),
+                Step::Seal => shards[i].seal(),
+                Step::Checkpoint(count) => shards[i].checkpoint(count),
+                Step::Merge(runs_max) => shards[i].merge(Limits { runs_max }),
+            }
+        }
+        if !kept {
+            shards.iter_mut().for_each(Shard::seal);
+        }
+        for at in shards[0].snapshots.iter().copied().chain([CommitTs(ts), CommitTs::MAX]) {
+            ranges.iter().for_each(|range| check_scan(&shards, range, at));
+            for keyspace in [0, 7, u16::MAX] {
+                for direction in [Direction::Forward, Direction::Reverse] {
+                    check_scan(&shards, &Range::all(Keyspace(keyspace), direction), at);
                 }
             }
         }
