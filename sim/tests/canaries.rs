@@ -4,9 +4,9 @@ use corering_engine::canary::{Canary, plant};
 use corering_engine::runtime::sim::harness::run_seeds;
 use corering_sim::scenario;
 
-/// The seeds that `make test` runs anyway, and through which scenarios: all of them through one, then through the next. A script that
-/// dies at each of its points takes as long as hundreds of seeds of the swarm, so that comes last; races of leases are few and soon over. What flips bits is aimed at other
-/// mistakes.
+/// The seeds that `make test` runs anyway, and through which scenarios: all of them through one, then through the next. Races of leases
+/// are few and soon over; a script that dies at each of its points takes as long as hundreds of seeds of the swarm, so that comes last.
+/// What flips bits is aimed at other mistakes.
 const SEEDS: std::ops::Range<u64> = 0..500;
 const SCENARIOS: [&str; 3] = ["fence", "swarm", "crashes"];
 
