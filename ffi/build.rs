@@ -3,7 +3,7 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    // The number is the ABI's major version, `CORERING_ABI_MAJOR` in src/version.rs; tests/symbols.rs compares the two.
+    // The number is the ABI's major version, `CORERING_ABI_MAJOR` in src/version.rs; tests/all/symbols.rs compares the two.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libcorering.so.0");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
 }

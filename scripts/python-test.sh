@@ -50,9 +50,11 @@ cd "$work/run/bindings/python"
 "$work/clean/bin/python" -m pytest -q "$@"
 "$work/clean/bin/python" -m mypy --strict -p corering -p tests
 
-# Clients of Redis as they are, against the daemon.
-cargo build --manifest-path "$root/Cargo.toml" -p corering
-CORERING_TEST_SERVER=$CARGO_TARGET_DIR/debug/corering
-export CORERING_TEST_SERVER
+# Clients of Redis as they are, against the daemon, which the caller may have built.
+if [ -z "${CORERING_TEST_SERVER:-}" ]; then
+    cargo build --manifest-path "$root/Cargo.toml" -p corering
+    CORERING_TEST_SERVER=$CARGO_TARGET_DIR/debug/corering
+    export CORERING_TEST_SERVER
+fi
 cd "$root/daemon/tests/redis_py"
 PYTHONDONTWRITEBYTECODE=1 "$work/clean/bin/python" -m pytest -q -p no:cacheprovider -W error

@@ -81,12 +81,12 @@ case ${1:-} in
         ;;
     thread)
         under_thread --lib -- "$readers" "$birth"
-        under_thread --test basics
+        under_thread --test real -- basics::
         find_planted thread_test thread
         ;;
     address)
         under_address --lib -- format table pending wal ring check
-        under_address --test basics
+        under_address --test real -- basics::
         ;;
     *)
         sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//'

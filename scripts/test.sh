@@ -21,25 +21,30 @@ ulimit -S -l "$(ulimit -H -l)" 2> /dev/null || true
 for name in $(compgen -e CORERING_); do
     case $name in CORERING_TEST_* | CORERING_BENCH_DIR) ;; *) unset "$name" ;; esac
 done
+# A whole run builds everything once: what cargo would keep for the next change costs more to write than it gives.
+export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 
 step_prepare() { bash scripts/prepare.sh; }
 step_format() { cargo fmt --all --check; }
 step_clippy() { cargo clippy "${jobs[@]}" --workspace --all-targets -- -D warnings; }
+# Always of the whole workspace: another choice of packages has other features of the libraries, and cargo would build those, the
+# engine and the daemon again.
 step_rust() { cargo test "${jobs[@]}" --workspace --no-fail-fast; }
+# The daemon and the library as the tests have them.
+build_debug() { cargo build "${jobs[@]}" --workspace --all-targets; }
 # Mistakes planted in the engine, each of which the simulation must find.
 step_canaries() {
-    cargo test "${jobs[@]}" -p corering-sim --features canaries --test canaries
-    cargo test "${jobs[@]}" -p corering-engine --features canaries --test sim_watch planted
+    cargo test "${jobs[@]}" --workspace --features corering-sim/canaries --test canaries --test planted --no-fail-fast
 }
-step_benches() { cargo test "${jobs[@]}" -p corering-benches --benches; }
+step_benches() { cargo test "${jobs[@]}" --workspace --bench micro; }
 # Instructions of the steps of a put and a get, which no busy machine changes.
 step_count() {
     cargo build "${jobs[@]}" --release -p corering-benches --bin count && "${CARGO_TARGET_DIR:-target}/release/count"
 }
-step_python() { sh scripts/python-test.sh; }
+step_python() { build_debug && CORERING_TEST_SERVER=$target/debug/corering sh scripts/python-test.sh; }
 step_install() { sh scripts/install-test.sh; }
 step_readme() {
-    cargo build "${jobs[@]}" -p corering -p corering-ffi && "${PYTHON:-python3}" scripts/readme-test.py
+    build_debug && "${PYTHON:-python3}" scripts/readme-test.py
 }
 # C and C++ are compiled and run by the tests of the crate corering-ffi, in the step `rust`.
 all_steps=(prepare format clippy rust canaries benches count python install readme)
@@ -54,8 +59,8 @@ for step in "${steps[@]}"; do
     fi
 done
 
-export -f step_prepare step_format step_clippy step_rust step_canaries step_benches step_count step_python step_install step_readme
-export root
+export -f build_debug step_prepare step_format step_clippy step_rust step_canaries step_benches step_count step_python step_install step_readme
+export root target
 
 # In a process group of its own, so that what it started ends with it.
 running=

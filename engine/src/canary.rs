@@ -30,7 +30,7 @@ pub enum Canary {
     ShowCommitInPart,
     /// An opening keeps a part of a commit whose other parts are not there.
     KeepLonelyPart,
-    /// Watches are told of what one shard shows without a look at what others have under way (`tests/sim_watch.rs`).
+    /// Watches are told of what one shard shows without a look at what others have under way (`tests/planted.rs`).
     HandOutEarly,
 }
 

@@ -5,10 +5,10 @@
 //!
 //! Does not: store or decide anything. Each exported function is the same few lines in one guard: outputs zeroed,
 //! handles looked up, arguments converted, the engine called, outputs written. Pointers from C are touched in `raw.rs`
-//! only, handles become objects in `registry.rs` only; `tests/source.rs` keeps it so.
+//! only, handles become objects in `registry.rs` only; `tests/all/source.rs` keeps it so.
 
 #![deny(unsafe_code)]
-// The safety of an exported function is stated for C's readers, under "Safety:" in its comment; tests/source.rs checks.
+// The safety of an exported function is stated for C's readers, under "Safety:" in its comment; tests/all/source.rs checks.
 #![allow(clippy::missing_safety_doc)]
 
 #[cfg(not(target_pointer_width = "64"))]

@@ -1,7 +1,7 @@
 //! Small disks that fill up and fail: ext4 on a loop device, whose image lies in a small tmpfs.
 //!
 //! Needs root and loop devices. Where there are none, [`SmallDisk::make`] says so on the real standard error, and the same
-//! scenarios remain in the simulation (`engine/tests/sim_faults.rs`). Whatever was mounted is unmounted when the disk is dropped.
+//! scenarios remain in the simulation (`engine/tests/sim/faults.rs`). Whatever was mounted is unmounted when the disk is dropped.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -4,23 +4,27 @@ use corering_engine::canary::{Canary, plant};
 use corering_engine::runtime::sim::harness::run_seeds;
 use corering_sim::scenario;
 
-/// The seeds that `make test` runs anyway, and through which scenarios. What flips bits is aimed at other mistakes.
+/// The seeds that `make test` runs anyway, and through which scenarios: all of them through one, then through the next. Races of leases
+/// are few and soon over; a script that dies at each of its points takes as long as hundreds of seeds of the swarm, so that comes last.
+/// What flips bits is aimed at other mistakes.
 const SEEDS: std::ops::Range<u64> = 0..500;
-const SCENARIOS: [&str; 3] = ["swarm", "crashes", "fence"];
+const SCENARIOS: [&str; 3] = ["fence", "swarm", "crashes"];
 
 /// The first seed that fails with the mistake planted, and what it says.
 fn find(canary: Canary) -> Option<(u64, String)> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let scenarios: Vec<_> = SCENARIOS.iter().filter_map(|name| scenario::find(name)).collect();
     assert_eq!(scenarios.len(), SCENARIOS.len(), "a scenario has another name");
-    let run = |seed| {
-        plant(Some(canary));
-        let ran = scenario::run_seed(&scenarios, seed);
-        plant(None);
-        ran
-    };
-    let (_, failures) = run_seeds(SEEDS, threads, 1, run, |_, _| ());
-    failures.into_iter().next().map(|failure| (failure.seed, failure.message))
+    scenarios.into_iter().find_map(|scenario| {
+        let run = |seed| {
+            plant(Some(canary));
+            let ran = scenario::run_seed(&[scenario], seed);
+            plant(None);
+            ran
+        };
+        let (_, failures) = run_seeds(SEEDS, threads, 1, run, |_, _| ());
+        failures.into_iter().next().map(|failure| (failure.seed, failure.message))
+    })
 }
 
 macro_rules! found {

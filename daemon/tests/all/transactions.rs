@@ -1,0 +1,402 @@
+//! MULTI, EXEC and WATCH between several connections, on keys of several shards.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::common::Server;
+use corering_daemon::resp::Value;
+
+const ACCOUNTS: usize = 12;
+
+fn number(value: &Value) -> i64 {
+    match value {
+        Value::Bulk(text) => std::str::from_utf8(text).unwrap().parse().unwrap(),
+        Value::Integer(n) => *n,
+        other => panic!("{other:?} is no number"),
+    }
+}
+
+fn balances(value: Value) -> Vec<i64> {
+    let Value::Array(items) = value else { panic!("{value:?} is no array") };
+    items.iter().map(number).collect()
+}
+
+fn all_accounts() -> String {
+    (0..ACCOUNTS).map(|i| format!(" account:{i}")).collect()
+}
+
+/// Money moves by WATCH, MULTI and EXEC, by MULTI alone, and by RENAME; whoever looks sees all of it.
+#[test]
+fn money_is_neither_made_nor_lost() {
+    let server = Server::start(&["--shards", "2"]);
+    let mut client = server.client();
+    for i in 0..ACCOUNTS {
+        client.ok(&format!("SET account:{i} 100"));
+    }
+    let over = AtomicBool::new(false);
+    let retries = std::thread::scope(|scope| {
+        let watchers: Vec<_> = (0..4)
+            .map(|seed| {
+                let server = &server;
+                scope.spawn(move || {
+                    let mut client = server.client();
+                    let mut random = fastrand::Rng::with_seed(seed);
+                    let (mut done, mut retries) = (0, 0);
+                    while done < 60 {
+                        let (from, to) = (random.usize(..ACCOUNTS), random.usize(..ACCOUNTS));
+                        if from == to {
+                            continue;
+                        }
+                        if random.bool() {
+                            client.ok("MULTI");
+                            client.words(&format!("DECRBY account:{from} 3"));
+                            client.words(&format!("INCRBY account:{to} 3"));
+                            assert!(matches!(client.words("EXEC"), Value::Array(parts) if parts.len() == 2));
+                            done += 1;
+                            continue;
+                        }
+                        client.ok(&format!("WATCH account:{from} account:{to}"));
+                        let (a, b) = (
+                            number(&client.words(&format!("GET account:{from}"))),
+                            number(&client.words(&format!("GET account:{to}"))),
+                        );
+                        client.ok("MULTI");
+                        client.words(&format!("MSET account:{from} {} account:{to} {}", a - 7, b + 7));
+                        match client.words("EXEC") {
+                            Value::Null => retries += 1,
+                            Value::Array(parts) => {
+                                assert_eq!(parts, [Value::Simple(b"OK".to_vec())]);
+                                done += 1;
+                            }
+                            other => panic!("EXEC answered {other:?}"),
+                        }
+                    }
+                    retries
+                })
+            })
+            .collect();
+        let looker = scope.spawn(|| {
+            let mut client = server.client();
+            let mut looks = 0;
+            while !over.load(Ordering::Relaxed) {
+                assert_eq!(
+                    balances(client.words(&format!("MGET{}", all_accounts()))).iter().sum::<i64>(),
+                    1200,
+                    "MGET"
+                );
+                client.ok("MULTI");
+                client.words(&format!("MGET{}", all_accounts()));
+                let Value::Array(parts) = client.words("EXEC") else { panic!("no array") };
+                assert_eq!(balances(parts[0].clone()).iter().sum::<i64>(), 1200, "in MULTI");
+                looks += 1;
+            }
+            looks
+        });
+        let mover = scope.spawn(|| {
+            let mut client = server.client();
+            client.ok("SET place:0 here");
+            let mut moves = 0;
+            while !over.load(Ordering::Relaxed) {
+                client.ok(&format!("RENAME place:{} place:{}", moves % 7, (moves + 1) % 7));
+                moves += 1;
+            }
+            moves
+        });
+        let seeker = scope.spawn(|| {
+            let mut client = server.client();
+            let places: String = (0..7).map(|i| format!(" place:{i}")).collect();
+            while client.words(&format!("EXISTS{places}")) == Value::Integer(0) {}
+            while !over.load(Ordering::Relaxed) {
+                assert_eq!(client.words(&format!("EXISTS{places}")), Value::Integer(1), "a key is at one place");
+            }
+        });
+        let retries: u64 = watchers.into_iter().map(|watcher| watcher.join().unwrap()).sum();
+        over.store(true, Ordering::Relaxed);
+        assert!(looker.join().unwrap() > 0 && mover.join().unwrap() > 0);
+        seeker.join().unwrap();
+        retries
+    });
+    assert_eq!(balances(client.words(&format!("MGET{}", all_accounts()))).iter().sum::<i64>(), 1200);
+    let text = client.text("INFO transactions");
+    assert!(text.contains(&format!("exec_refused_watched:{retries}\r\n")), "{retries} {text}");
+}
+
+#[test]
+fn watch_hears_of_other_connections() {
+    let server = Server::start(&["--shards", "2"]);
+    let (mut own, mut other) = (server.client(), server.client());
+    for (change, refused) in [
+        ("SET k 2", true),
+        ("DEL k", true),
+        ("SET l 2", true),
+        ("PEXPIRE k 1", true),
+        ("RENAME k m", true),
+        ("FLUSHALL", true),
+        ("GET k", false),
+        ("SET m 2", false),
+        ("DEL none", false),
+        ("INCR none", false),
+    ] {
+        own.ok("FLUSHALL");
+        own.ok("MSET k 1 l 1");
+        own.ok("WATCH k l");
+        other.words(change);
+        if change.starts_with("PEXPIRE") {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        own.ok("MULTI");
+        own.words("SET done yes");
+        let answer = own.words("EXEC");
+        assert_eq!(answer == Value::Null, refused, "{change}: {answer:?}");
+        let done = if refused { Value::Null } else { Value::Bulk(b"yes".to_vec()) };
+        assert_eq!(own.words("GET done"), done, "{change}");
+    }
+}
+
+/// One guard holds for the whole transaction.
+#[test]
+fn guards_are_those_of_the_transaction() {
+    let server = Server::start(&["--shards", "2"]);
+    let mut client = server.client();
+    for (token, passes) in [("1", false), ("held", true)] {
+        client.ok("FLUSHALL");
+        let token = match passes {
+            false => token.to_owned(),
+            true => {
+                assert!(!client.words("SESSION.OPEN").is_error());
+                let grant = client.words("LOCK.ACQUIRE name");
+                grant.as_array().unwrap()[0].as_integer().unwrap().to_string()
+            }
+        };
+        client.ok("MULTI");
+        client.words("SET first 1");
+        client.words(&format!("GUARD name {token} SET second 2"));
+        client.words("SET third 3");
+        let answer = client.words("EXEC");
+        assert_eq!(answer.is_error(), !passes, "{answer:?}");
+        let there = if passes { 3 } else { 0 };
+        assert_eq!(client.words("EXISTS first second third"), Value::Integer(there));
+    }
+}
+
+/// A guard of its own holds for all that is between MULTI and EXEC, and for an EXEC that does nothing else.
+#[test]
+fn a_guard_alone_is_for_the_whole_transaction() {
+    let server = Server::start(&["--shards", "2"]);
+    let mut client = server.client();
+    assert!(!client.words("SESSION.OPEN").is_error());
+    let token = client.words("LOCK.ACQUIRE name").as_array().unwrap()[0].as_integer().unwrap();
+    let queued = Value::Simple(b"QUEUED".to_vec());
+    let ok = Value::Simple(b"OK".to_vec());
+    assert!(client.words(&format!("GUARD name {token}")).is_error(), "outside it guards nothing");
+    for (token, passes) in [(token, true), (token + 1, false)] {
+        client.ok("FLUSHALL");
+        client.ok("MULTI");
+        assert_eq!(client.words("SET first 1"), queued);
+        assert_eq!(client.words(&format!("GUARD name {token} GUARD name {token}")), queued);
+        assert_eq!(client.words("SET second 2"), queued);
+        let answer = client.words("EXEC");
+        match passes {
+            true => assert_eq!(answer, Value::Array(vec![ok.clone(), ok.clone(), ok.clone()])),
+            false => assert!(answer.as_bytes().unwrap().starts_with(b"FENCED "), "{answer:?}"),
+        }
+        assert_eq!(client.integer("EXISTS first second"), if passes { 2 } else { 0 });
+        client.ok("MULTI");
+        assert_eq!(client.words(&format!("GUARD name {token}")), queued);
+        assert_eq!(client.words("EXEC").is_error(), !passes);
+    }
+}
+
+/// What looks at all keys has its place in the step as every other command.
+#[test]
+fn commands_on_all_keys_are_part_of_the_step() {
+    let server = Server::start(&["--shards", "2"]);
+    let (mut client, mut other) = (server.client(), server.client());
+    client.ok("MSET a 1 b 2 c 3");
+    client.ok("SELECT 1");
+    client.ok("SET elsewhere 1");
+    client.ok("SELECT 0");
+    client.ok("MULTI");
+    for line in [
+        "DEL b",
+        "SET d 4",
+        "KEYS *",
+        "DBSIZE",
+        "SCAN 0 COUNT 2",
+        "RANDOMKEY",
+        "FLUSHDB",
+        "DBSIZE",
+        "RANDOMKEY",
+        "SET e 5",
+        "SELECT 1",
+        "DBSIZE",
+        "FLUSHALL",
+        "SELECT 0",
+        "KEYS *",
+    ] {
+        assert_eq!(client.words(line), Value::Simple(b"QUEUED".to_vec()), "{line}");
+    }
+    let Value::Array(parts) = client.words("EXEC") else { panic!("no array") };
+    let names = |names: &[&str]| Value::Array(names.iter().map(|name| Value::Bulk(name.as_bytes().to_vec())).collect());
+    assert_eq!(parts[2], names(&["a", "c", "d"]));
+    assert_eq!(parts[3], Value::Integer(3));
+    let scanned = parts[4].as_array().unwrap();
+    assert!(scanned[0] != Value::Bulk(b"0".to_vec()) && scanned[1] == names(&["a", "c"]), "{scanned:?}");
+    assert!([&b"a"[..], b"c", b"d"].contains(&parts[5].as_bytes().unwrap()));
+    assert_eq!(parts[7..9], [Value::Integer(0), Value::Null]);
+    assert_eq!((&parts[11], &parts[14]), (&Value::Integer(1), &names(&[])));
+    // The cursor goes on outside.
+    assert_eq!(client.integer("DBSIZE"), 0);
+    assert_eq!(other.integer("DBSIZE"), 0);
+    // One that moves keys and one that counts them see each other's steps whole.
+    for i in 0..50 {
+        client.ok(&format!("SET k{i} x"));
+    }
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mover = scope.spawn(|| {
+            let mut mover = server.client();
+            for i in 0..100 {
+                mover.ok("MULTI");
+                for n in 0..5 {
+                    mover.words(&format!(
+                        "RENAME k{} k{}",
+                        (i * 5 + n) % 50 + i / 10 * 50,
+                        (i * 5 + n) % 50 + (i / 10 + 1) * 50
+                    ));
+                }
+                assert!(!mover.words("EXEC").is_error());
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        let mut looks = 0;
+        while !over.load(Ordering::Relaxed) || looks == 0 {
+            client.ok("MULTI");
+            client.words("DBSIZE");
+            client.words("KEYS k*");
+            let Value::Array(parts) = client.words("EXEC") else { panic!("no array") };
+            assert_eq!(parts[0], Value::Integer(50));
+            assert_eq!(parts[1].as_array().unwrap().len(), 50);
+            looks += 1;
+        }
+        mover.join().unwrap();
+    });
+}
+
+/// What a line of CLIENT LIST says of a transaction that is being queued.
+#[test]
+fn client_list_counts_what_is_queued() {
+    let server = Server::start(&["--shards", "1"]);
+    let (mut own, mut other) = (server.client(), server.client());
+    own.ok("CLIENT SETNAME queueing");
+    let mut line = || {
+        let text = other.text("CLIENT LIST");
+        text.lines().find(|line| line.contains("name=queueing")).expect("it is listed").to_owned()
+    };
+    assert!(line().contains(" multi=-1 ") && line().contains(" multi-mem=0 "));
+    own.ok("MULTI");
+    assert!(line().contains(" multi=0 ") && line().contains(" flags=x "), "{}", line());
+    own.words("SET k v");
+    own.words("GET k");
+    assert!(line().contains(" multi=2 ") && !line().contains(" multi-mem=0 "), "{}", line());
+    own.words("EXEC");
+    assert!(line().contains(" multi=-1 ") && line().contains(" flags=N "), "{}", line());
+}
+
+/// Nothing of an EXEC is seen in part, whatever is left of a server that was killed in the middle of many.
+#[test]
+fn a_kill_during_exec_leaves_all_of_it_or_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut answered = [0_i64; 4];
+    for life in 0..6 {
+        let mut server = Server::start_in(&dir, &["--shards", "2"]);
+        let mut client = server.client();
+        for (n, answered) in answered.iter_mut().enumerate() {
+            let Value::Array(found) = client.words(&format!("MGET {n}a {n}b {n}c {n}d")) else { panic!("no array") };
+            let found: Vec<i64> =
+                found.iter().map(|value| if *value == Value::Null { 0 } else { number(value) }).collect();
+            assert!(found.iter().all(|number| *number == found[0]), "life {life}, client {n}: {found:?}");
+            assert!(
+                (*answered..=*answered + 1).contains(&found[0]),
+                "life {life}, client {n}: {found:?} after {answered}"
+            );
+            *answered = found[0];
+        }
+        let time = Duration::from_millis(random.u64(30..200));
+        std::thread::scope(|scope| {
+            for (n, answered) in answered.iter_mut().enumerate() {
+                let port = server.port;
+                scope.spawn(move || {
+                    let mut client = crate::common::Client::connect(port);
+                    loop {
+                        let lines = ["MULTI".to_owned()]
+                            .into_iter()
+                            .chain(["a", "b", "c", "d"].map(|key| format!("INCR {n}{key}")))
+                            .chain(["EXEC".to_owned()]);
+                        let words =
+                            lines.map(|line| crate::common::client::encode(&line.split(' ').collect::<Vec<_>>()));
+                        if client.send_raw(&words.collect::<Vec<_>>().concat()).is_err() {
+                            return;
+                        }
+                        let replies: Vec<_> = (0..6).map_while(|_| client.reply().ok()).collect();
+                        match replies.get(5) {
+                            Some(Value::Array(parts)) => *answered = number(&parts[0]),
+                            Some(other) => panic!("EXEC answered {other:?}"),
+                            None => return,
+                        }
+                    }
+                });
+            }
+            std::thread::sleep(time);
+            server.kill();
+        });
+    }
+    assert!(answered.iter().sum::<i64>() > 20, "{answered:?}");
+}
+
+#[test]
+fn what_cannot_be_inside_is_refused_when_it_is_queued() {
+    let server = Server::start(&["--shards", "2"]);
+    let mut client = server.client();
+    for line in ["LOCK.ACQUIRE name", "SESSION.OPEN", "TX.BEGIN", "SAVE"] {
+        client.ok("MULTI");
+        assert!(client.words(line).is_error(), "{line}");
+        assert_eq!(client.words("SET k v"), Value::Simple(b"QUEUED".to_vec()));
+        let answer = client.words("EXEC");
+        assert!(answer.is_error() && answer.as_bytes().unwrap().starts_with(b"EXECABORT "), "{line}: {answer:?}");
+        assert_eq!(client.words("GET k"), Value::Null, "{line}");
+    }
+}
+
+/// A pipeline with `transaction=True`, as redis-py and others send it: all at once, before the first reply is read.
+#[test]
+fn a_transaction_in_one_piece() {
+    let server = Server::start(&["--shards", "2"]);
+    let mut client = server.client();
+    let lines = [
+        "SET before 1",
+        "MULTI",
+        "INCR before",
+        "SET other x",
+        "INCR other",
+        "MGET before other",
+        "EXEC",
+        "GET before",
+    ];
+    let bytes: Vec<u8> =
+        lines.iter().flat_map(|line| crate::common::client::encode(&line.split(' ').collect::<Vec<_>>())).collect();
+    for round in 0..50 {
+        client.send_raw(&bytes).unwrap();
+        let (ok, queued) = (Value::Simple(b"OK".to_vec()), Value::Simple(b"QUEUED".to_vec()));
+        let mut next = || client.reply().unwrap();
+        assert_eq!([next(), next()], [ok.clone(), ok.clone()], "round {round}");
+        (0..4).for_each(|_| assert_eq!(next(), queued));
+        let Value::Array(parts) = next() else { panic!("no array") };
+        assert_eq!(parts[..2], [Value::Integer(2), ok]);
+        assert!(parts[2].is_error(), "{parts:?}");
+        assert_eq!(parts[3], Value::Array(vec![Value::Bulk(b"2".to_vec()), Value::Bulk(b"x".to_vec())]));
+        assert_eq!(next(), Value::Bulk(b"2".to_vec()));
+    }
+}
