@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::hold::{Held, Holds};
+use super::hold::{Held, Holds, longer_lease};
 pub use super::hold::{Hold, NewHold};
 pub use super::line::Ticket;
 use super::line::{Ends, Waiter, WaiterId, Waiters};
@@ -231,7 +231,7 @@ impl<R> LockTable<R> {
                     mode: own.mode,
                     count: own.count.saturating_add(1),
                     token: Some(own.token),
-                    lease_ms: own.lease_ms,
+                    lease_ms: longer_lease(own.lease_ms, ask.lease_ms),
                     since_unix_ms: own.since_unix_ms,
                     ..fresh
                 };
@@ -244,7 +244,8 @@ impl<R> LockTable<R> {
                 });
             }
             if lock.admits(ask) {
-                return Ok(Decision::Grant(NewHold { count: own.count.saturating_add(1), ..fresh }));
+                let lease_ms = longer_lease(own.lease_ms, ask.lease_ms);
+                return Ok(Decision::Grant(NewHold { count: own.count.saturating_add(1), lease_ms, ..fresh }));
             }
             return match lock.upgrade.map(|other| self.waiters.get(other).ask.session) {
                 // Each keeps its share until it has the whole.
@@ -282,7 +283,7 @@ impl<R> LockTable<R> {
             mode: covering.map_or(ask.mode, |own| own.mode),
             count: own.map_or(1, |own| own.count.saturating_add(1)),
             token: covering.map(|own| own.token),
-            lease_ms: ask.lease_ms,
+            lease_ms: own.map_or(ask.lease_ms, |own| longer_lease(own.lease_ms, ask.lease_ms)),
             since_unix_ms: unix_ms,
         };
         admitted.then_some((front, hold))

@@ -128,6 +128,8 @@ impl Shard {
         for hold in &info.holds {
             assert_eq!(holds.with_token(hold.token).map(|own| own.session), Some(hold.session));
             assert_eq!(self.table.held_by(hold.session), Some(id));
+            let after_a_restart_ms = hold.lease_ms.map_or(u64::MAX, |lease| self.now_ms + lease);
+            assert!(after_a_restart_ms >= hold.until_ms, "a restart would shorten a lease: {info:?}");
         }
         let (mut alone, mut shared, mut units) = (0, 0, 0);
         for hold in &info.holds {

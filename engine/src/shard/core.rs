@@ -11,16 +11,18 @@ use std::sync::Arc;
 use super::cover::Cover;
 use super::ephemeral::{Ephemerals, names_owners};
 use super::gate::{Gate, GateNews};
+use super::line::{Need, Waiter};
 use super::lock_request::LockRequest;
 use super::locking::Locks;
+use super::memtables::SealedMemtable;
 use super::request::{Program, Reply, Request};
 use super::stages::{self, SAMPLED, Stages};
 use super::tx::{Tx, TxPart, TxWorld, TxWrite, ops};
 use super::view::ShardView;
-use crate::canary::{Canary, planted};
 use crate::error::{Error, Poisoned, Result, Stage};
 use crate::format::block::Op;
 use crate::format::ephemeral::EPHEMERALS;
+use crate::format::fate::FATES;
 use crate::format::record::{self, Joined, OpRef};
 use crate::ids::{CommitTs, Keyspace, Lsn, ShardId};
 use crate::options::Durability;
@@ -28,50 +30,21 @@ use crate::ring::Ring;
 use crate::runtime::Clock;
 use crate::table::read_state::ReadState;
 use crate::table::table_set::TableSet;
-use crate::table::{MemWriter, Memtable, NewVersion, Order, insert_all};
+use crate::table::{MemWriter, NewVersion, Order, insert_all};
 use crate::txn::TxError;
 use crate::txn::key_locks::{Granted, KeyLocks, TxNumber};
 use crate::txn::timestamps::Timestamps;
 use crate::wal::flush::FlushError;
-use crate::wal::{Appended, FlushPlan, Log, Next, Refused, Room, Segment};
+use crate::wal::{Appended, FlushPlan, Log, Next, Refused, Room};
 use crate::watch::feed::Feed;
 use crate::watch::hub::Hub;
 use crate::write_batch::WriteBatch;
 
-/// Sealed memtables that may wait for their checkpoint before writers do.
-const SEALED_MAX: usize = 4;
 /// A record written without durability is handed to the kernel at the latest after this time.
 const IDLE_WRITE_NS: u64 = 1_000_000_000;
 /// A part that another shard's record carries is made durable here at the latest after this time: so much of other logs' ends an opening may
 /// have to look at.
 const RIDE_NS: u64 = 10_000_000;
-
-/// What a waiter still needs of the log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Need {
-    Nothing,
-    Written(Lsn),
-    Durable(Lsn),
-}
-
-struct Waiter {
-    need: Need,
-    /// The commit that becomes visible with it.
-    wrote: Option<CommitTs>,
-    /// When it began to wait, if that is counted.
-    since_ns: Option<u64>,
-    answer: Answer,
-}
-
-/// What happens when a waiter's turn comes.
-enum Answer {
-    Reply(Reply),
-    /// It has to wait for the other shards of its commit; `came` once it does.
-    Gate {
-        gate: Arc<Gate>,
-        came: bool,
-    },
-}
 
 /// How a shard's part of a commit becomes durable.
 pub(super) enum PartWay<'a> {
@@ -111,14 +84,6 @@ pub(super) enum Stalled {
     },
 }
 
-/// A memtable that waits for its checkpoint.
-#[derive(Clone)]
-pub struct SealedMemtable {
-    pub memtable: Arc<Memtable>,
-    /// All its records lie before this position of the log, and all later ones behind it.
-    pub end: Lsn,
-}
-
 /// What one step of the shard wants done once its lock is free.
 #[derive(Default)]
 pub struct Outbox {
@@ -145,23 +110,23 @@ pub struct ShardCore {
     pub(super) view: Arc<ShardView>,
     pub(super) log: Log,
     pub(super) memory: MemWriter,
-    sealed: VecDeque<SealedMemtable>,
-    tables: Arc<TableSet>,
-    waiters: VecDeque<Waiter>,
-    stalled: Option<Stalled>,
-    checkpoint_waiters: Vec<(Lsn, Reply)>,
+    pub(super) sealed: VecDeque<SealedMemtable>,
+    pub(super) tables: Arc<TableSet>,
+    pub(super) waiters: VecDeque<Waiter>,
+    pub(super) stalled: Option<Stalled>,
+    pub(super) checkpoint_waiters: Vec<(Lsn, Reply)>,
     /// Why the last checkpoints failed; none once one succeeds.
-    no_tables: Option<Error>,
+    pub(super) no_tables: Option<Error>,
     pub(super) outbox: Outbox,
     pub(super) locks: Locks,
     key_locks: KeyLocks,
     pub(super) ephemerals: Ephemerals,
-    cover: Cover,
+    pub(super) cover: Cover,
     /// While anybody watches.
-    feed: Option<Box<Feed>>,
-    order: Order,
+    pub(super) feed: Option<Box<Feed>>,
+    pub(super) order: Order,
     closing: bool,
-    memtable_bytes: u64,
+    pub(super) memtable_bytes: u64,
     timestamps: Arc<Timestamps>,
     ring: Arc<Ring>,
     pub(super) clock: Arc<dyn Clock>,
@@ -250,11 +215,6 @@ impl ShardCore {
         TxWorld { ring: &self.ring, clock: &*self.clock, sessions: self.locks.sessions(), timestamps: &self.timestamps }
     }
 
-    /// Whether something was applied that readers do not see yet.
-    pub(super) fn has_unseen(&self) -> bool {
-        self.waiters.iter().any(|waiter| waiter.wrote.is_some())
-    }
-
     /// A transaction ended: whoever waits for its keys is told.
     pub(crate) fn end_key_locks(&mut self, number: TxNumber) {
         let granted = self.key_locks.end(number);
@@ -269,7 +229,7 @@ impl ShardCore {
     }
 
     /// Nobody's turn comes any more.
-    fn refuse_key_waits(&mut self, error: &Error) {
+    pub(super) fn refuse_key_waits(&mut self, error: &Error) {
         for reply in self.key_locks.take_waits() {
             self.outbox.replies.push((plain_reply(reply), Err(error.clone())));
         }
@@ -305,19 +265,6 @@ impl ShardCore {
         // refused if it needs room.
         let no_wait = self.no_tables.is_some() || self.refusal().is_some();
         self.stalled.is_none() && (!self.memory_is_full() || no_wait)
-    }
-
-    fn memory_is_full(&mut self) -> bool {
-        if self.memory.bytes() < self.memtable_bytes {
-            return false;
-        }
-        if self.sealed.len() < SEALED_MAX {
-            self.seal_memtable();
-            return false;
-        }
-        self.counters.stalls += 1;
-        self.outbox.kick_background = true;
-        true
     }
 
     /// Execute one request. The only place that tells kinds of requests apart.
@@ -412,7 +359,7 @@ impl ShardCore {
         }
     }
 
-    fn refuse_stalled(&mut self, stalled: Stalled, error: Error) {
+    pub(super) fn refuse_stalled(&mut self, stalled: Stalled, error: Error) {
         let reply = match stalled {
             Stalled::Room { .. } => return,
             Stalled::Commit(step) => step.reply,
@@ -456,40 +403,6 @@ impl ShardCore {
         }
     }
 
-    pub(super) fn has_no_waiters(&self) -> bool {
-        self.waiters.is_empty()
-    }
-
-    /// A commit becomes visible that waits for nothing, and for nobody before it.
-    pub(super) fn show_now(&mut self, commit: CommitTs) {
-        show(&mut self.feed, &self.view, commit);
-        self.view.in_flight.set_oldest(CommitTs::MAX);
-        self.log.settle(commit);
-        self.stir_watches();
-    }
-
-    /// Whether memory takes a write while tables cannot be written. Deletes may use twice what is set, because they make room.
-    fn check_memory(&self, room: Room) -> std::result::Result<(), Unwritten> {
-        let Some(why) = &self.no_tables else { return Ok(()) };
-        let bytes_max = match room {
-            Room::Ordinary => self.memtable_bytes,
-            Room::Reserve => self.memtable_bytes.saturating_mul(2),
-        };
-        if self.sealed.len() < SEALED_MAX || self.memory.bytes() < bytes_max {
-            return Ok(());
-        }
-        Err(Unwritten::Never(self.shown_to_writers(why)))
-    }
-
-    /// A failure of the background as the answer to a write: nothing was done.
-    fn shown_to_writers(&self, why: &Error) -> Error {
-        if why.is_no_space() {
-            Error::NoSpace { path: self.log.dir().shown(&self.log.dir().path) }
-        } else {
-            why.clone()
-        }
-    }
-
     /// One record into the log and the memtable, with what it means for ephemeral keys.
     pub(super) fn write<'a>(
         &mut self,
@@ -512,8 +425,7 @@ impl ShardCore {
         ops: impl Iterator<Item = OpRef<'a>> + Clone,
         level: Durability,
     ) -> std::result::Result<(CommitTs, Need), Unwritten> {
-        let frees = ops.clone().all(|op| matches!(op.change, Op::Delete));
-        let room = if frees { Room::Reserve } else { Room::Ordinary };
+        let room = room_of(ops.clone());
         self.check_memory(room)?;
         let began_ns = self.counters.writes.is_multiple_of(SAMPLED).then(|| self.clock.monotonic_ns());
         let len = record::encoded_len(Joined::ALONE, ops.clone());
@@ -624,88 +536,6 @@ impl ShardCore {
         self.log.can_append(len, room).map_err(|refused| self.unwritten(refused))
     }
 
-    /// Stand in line; whoever is in front and has what it needs is answered.
-    pub(super) fn wait(&mut self, need: Need, wrote: Option<CommitTs>, reply: Reply) {
-        let counted = matches!((need, wrote), (Need::Durable(_), Some(_))) && self.counters.writes % SAMPLED == 1;
-        let since_ns = counted.then(|| self.clock.monotonic_ns());
-        self.waiters.push_back(Waiter { need, wrote, since_ns, answer: Answer::Reply(reply) });
-        self.release();
-    }
-
-    /// Stand in line with a commit of several shards. The caller holds them all, and calls [`ShardCore::pass_gates`] on each once all
-    /// stand.
-    pub(super) fn wait_at(&mut self, need: Need, wrote: Option<CommitTs>, gate: Arc<Gate>) {
-        self.waiters.push_back(Waiter { need, wrote, since_ns: None, answer: Answer::Gate { gate, came: false } });
-    }
-
-    pub(super) fn pass_gates(&mut self) {
-        self.release();
-    }
-
-    /// Another shard of a commit stopped before its part was durable: nobody knows what became of it, so that nothing behind it can
-    /// be shown. The next opening decides.
-    pub(super) fn gate_failed(&mut self, failed: &Arc<Gate>) {
-        if failed.give_up_reads() {
-            return self.release();
-        }
-        let stands = |waiter: &Waiter| matches!(&waiter.answer, Answer::Gate { gate, .. } if Arc::ptr_eq(gate, failed));
-        if self.waiters.iter().any(stands) {
-            self.poison(Stage::Sync, "another shard of the same commit stopped".to_owned());
-        }
-    }
-
-    fn release(&mut self) {
-        let (written, durable) = (self.log.marks().written(), self.log.marks().durable());
-        let (mut visible, mut moved) = (None, false);
-        while let Some(front) = self.waiters.front_mut() {
-            let served = match front.need {
-                Need::Nothing => true,
-                Need::Written(end) => end <= written,
-                Need::Durable(end) => end <= durable || planted(Canary::AcknowledgeBeforeSync),
-            };
-            if !served {
-                break;
-            }
-            if let Answer::Gate { gate, came } = &mut front.answer {
-                if !std::mem::replace(came, true) {
-                    if let Some(at) = visible.take() {
-                        show(&mut self.feed, &self.view, at);
-                    }
-                    if front.wrote.is_some() {
-                        self.view.stand_at(gate);
-                    }
-                    if gate.arrive() {
-                        self.outbox.gates.opened.push(Arc::clone(gate));
-                    }
-                }
-                if !gate.is_open() {
-                    break;
-                }
-                if front.wrote.is_some() {
-                    self.cover.passed(gate);
-                }
-            }
-            let Waiter { wrote, since_ns, answer, .. } = self.waiters.pop_front().expect("seen above");
-            if let Some(since_ns) = since_ns {
-                self.stages.answered(since_ns, self.clock.monotonic_ns());
-            }
-            visible = wrote.or(visible);
-            moved |= wrote.is_some();
-            if let Answer::Reply(reply) = answer {
-                self.outbox.replies.push((reply, Ok(wrote.unwrap_or(CommitTs::ZERO))));
-            }
-        }
-        if let Some(at) = visible {
-            show(&mut self.feed, &self.view, at);
-        }
-        if moved {
-            self.settle();
-            let oldest = self.waiters.iter().find_map(|waiter| waiter.wrote);
-            self.view.in_flight.set_oldest(oldest.unwrap_or(CommitTs::MAX));
-            self.stir_watches();
-        }
-    }
-
     /// Whether a part of a commit may ride on another shard's record.
     pub(super) fn may_ride(&self) -> bool {
         self.cover.may_ride(self.log.marks())
@@ -713,11 +543,6 @@ impl ShardCore {
 
     pub(super) fn last_commit(&self) -> CommitTs {
         self.cover.last()
-    }
-
-    fn settle(&mut self) {
-        let settled = self.cover.settled(self.view.visible());
-        self.log.settle(settled);
     }
 
     /// The first commit up to `upto` that some log lacks its own part of.
@@ -777,34 +602,6 @@ impl ShardCore {
         self.refuse_waiters();
     }
 
-    /// The shard stopped: whoever waits is told.
-    fn refuse_waiters(&mut self) {
-        let Some(error) = self.view.poisoned() else { return };
-        for waiter in self.waiters.drain(..) {
-            match waiter.answer {
-                Answer::Reply(reply) => self.outbox.replies.push((reply, Err(error.clone()))),
-                // Its part is durable here: what becomes of it, the others decide.
-                Answer::Gate { came: true, .. } => {}
-                Answer::Gate { gate, came: false } => self.outbox.gates.failed.push((gate, error.clone())),
-            }
-        }
-        for (_, reply) in self.checkpoint_waiters.drain(..) {
-            self.outbox.replies.push((reply, Err(error.clone())));
-        }
-        if let Some(stalled) = self.stalled.take() {
-            self.refuse_stalled(stalled, error.clone());
-        }
-        self.refuse_line(&error);
-        self.refuse_key_waits(&error);
-        self.stir_watches();
-    }
-
-    fn stir_watches(&self) {
-        if let Some(feed) = &self.feed {
-            feed.stir();
-        }
-    }
-
     /// From now on what is committed is shown to the hub.
     pub fn begin_feed(&mut self, hub: &Arc<Hub>, round: u64) {
         match &mut self.feed {
@@ -816,118 +613,6 @@ impl ShardCore {
     /// Nobody watches who entered in this round or before.
     pub fn end_feed(&mut self, round: u64) {
         self.feed.take_if(|feed| feed.round <= round);
-    }
-
-    fn read_state(&self) -> Arc<ReadState> {
-        Arc::new(ReadState {
-            active: Arc::clone(self.memory.table()),
-            sealed: self.sealed.iter().rev().map(|sealed| Arc::clone(&sealed.memtable)).collect(),
-            tables: Arc::clone(&self.tables),
-        })
-    }
-
-    fn publish(&self) {
-        self.view.publish(self.read_state());
-    }
-
-    /// End the active memtable and begin another. The log's batch ends with it, so that replay can start behind it.
-    pub fn seal_memtable(&mut self) {
-        let next = self.memory.next(self.order);
-        let full = std::mem::replace(&mut self.memory, next);
-        if full.table().is_empty() {
-            self.publish();
-            return;
-        }
-        let end = self.log.seal_building();
-        self.sealed.push_back(SealedMemtable { memtable: full.seal(), end });
-        self.publish();
-        self.outbox.kick_background = true;
-    }
-
-    fn keep_order(&mut self) {
-        if self.order == Order::Deferred {
-            self.order = Order::Kept;
-            self.seal_memtable();
-        }
-    }
-
-    fn checkpoint(&mut self, reply: Reply) {
-        self.seal_memtable();
-        match self.sealed.back() {
-            Some(last) => self.checkpoint_waiters.push((last.end, reply)),
-            None => self.outbox.replies.push((reply, Ok(CommitTs::ZERO))),
-        }
-    }
-
-    /// The memtables that wait, oldest first; their records are made durable first.
-    pub fn checkpoint_candidates(&mut self) -> Vec<SealedMemtable> {
-        if let Some(last) = self.sealed.back() {
-            self.log.want_durable(last.end);
-            self.outbox.kick_flusher = true;
-        }
-        self.sealed.iter().cloned().collect()
-    }
-
-    /// Call `reply` once everything before `end` is durable, in line with all others.
-    pub fn when_durable(&mut self, end: Lsn, reply: Reply) {
-        match self.view.poisoned() {
-            Some(error) => self.outbox.replies.push((reply, Err(error))),
-            None => {
-                self.log.want_durable(end);
-                self.outbox.kick_flusher = true;
-                self.wait(Need::Durable(end), None, reply);
-            }
-        }
-    }
-
-    /// Call `reply` once no sealed memtable up to `end` waits for its checkpoint.
-    pub fn when_checkpointed(&mut self, end: Lsn, reply: Reply) {
-        match self.view.poisoned() {
-            Some(error) => self.outbox.replies.push((reply, Err(error))),
-            None if self.sealed.is_empty() => self.outbox.replies.push((reply, Ok(CommitTs::ZERO))),
-            None => {
-                self.checkpoint_waiters.push((end, reply));
-                self.outbox.kick_background = true;
-            }
-        }
-    }
-
-    /// A checkpoint's tables are named by the manifest: drop its memtables and trim the log. Gives the segments to recycle.
-    pub fn checkpointed(&mut self, count: usize, end: Lsn, tables: Arc<TableSet>) -> Vec<Segment> {
-        self.sealed.drain(..count);
-        self.tables = tables;
-        self.no_tables = None;
-        self.publish();
-        self.counters.checkpoints += 1;
-        let sealed = &self.sealed;
-        let done = |at: Lsn| at <= end || sealed.is_empty();
-        for (_, reply) in self.checkpoint_waiters.extract_if(.., |(at, _)| done(*at)) {
-            self.outbox.replies.push((reply, Ok(CommitTs::ZERO)));
-        }
-        self.log.trim(end)
-    }
-
-    /// A checkpoint failed and will be tried again; who waits for one is told now.
-    pub fn checkpoint_failed(&mut self, error: &Error) {
-        for (_, reply) in self.checkpoint_waiters.drain(..) {
-            self.outbox.replies.push((reply, Err(error.clone())));
-        }
-    }
-
-    /// Checkpoints do not succeed any more: until one does, who needs room in memory is refused instead of waiting for it.
-    pub fn cannot_write_tables(&mut self, why: Error) {
-        self.no_tables = Some(why);
-    }
-
-    /// A merge replaced some tables.
-    pub fn merged(&mut self, tables: Arc<TableSet>) {
-        self.tables = tables;
-        self.counters.merges += 1;
-        self.publish();
-    }
-
-    pub fn tables(&self) -> &Arc<TableSet> {
-        &self.tables
     }
 
     /// Refuse all further requests, those who wait for a lock, and the one that still waits for room: nobody will look whether
@@ -945,31 +630,17 @@ impl ShardCore {
     pub fn wants_flush(&self) -> bool {
         self.log.has_work() && !self.log.is_in_flight() && self.view.poisoned().is_none()
     }
+}
 
-    pub fn waiting(&self) -> usize {
-        self.waiters.len()
-    }
-
-    pub fn sealed_count(&self) -> usize {
-        self.sealed.len()
-    }
-
-    pub fn memory_bytes(&self) -> u64 {
-        self.memory.bytes() + self.sealed.iter().map(|sealed| sealed.memtable.bytes()).sum::<u64>()
-    }
+/// What a write may use: deletes, with the trace of their transaction, make room, and are taken when nothing else is.
+pub(super) fn room_of<'a>(mut ops: impl Iterator<Item = OpRef<'a>>) -> Room {
+    let frees = ops.all(|op| matches!(op.change, Op::Delete) || op.keyspace == FATES);
+    if frees { Room::Reserve } else { Room::Ordinary }
 }
 
 /// An op lent for a shorter time, beside others that live no longer.
 fn lent<'b, 'a: 'b>(op: OpRef<'a>) -> OpRef<'b> {
     op
-}
-
-/// Everything up to a commit is visible now, to readers and to watches.
-fn show(feed: &mut Option<Box<Feed>>, view: &ShardView, at: CommitTs) {
-    if let Some(feed) = feed {
-        feed.show(at);
-    }
-    view.set_visible(at);
 }
 
 fn plain_reply(reply: crate::pending::Completer<()>) -> Reply {

@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::core::{Need, PartWay, ShardCore, Stalled, Unwritten};
+use super::core::{PartWay, ShardCore, Stalled, Unwritten, room_of};
 use super::gate::Gate;
 use super::handle::ShardHandle;
+use super::line::Need;
 use super::request::Reply;
 use super::tx::{Tx, TxPart, TxWrite, ops};
 use crate::error::Result;
-use crate::format::block::Op;
 use crate::format::ephemeral::{EPHEMERALS, placed_by};
 use crate::format::record::{self, Joined};
 use crate::ids::{CommitTs, Keyspace, ShardId};
@@ -248,8 +248,7 @@ impl JointStep<'_, '_> {
             .enumerate()
             .filter(|(at, writes)| !writes.is_empty() || rests_on(*at))
             .map(|(at, writes)| {
-                let frees = ops(&writes).all(|op| matches!(op.change, Op::Delete));
-                let room = if frees { Room::Reserve } else { Room::Ordinary };
+                let room = room_of(ops(&writes));
                 Share { at, writes, room, len: 0, rides: false }
             })
             .collect()

@@ -3,7 +3,8 @@
 //! Guards: the same rules and records as by a request (`locking.rs`); what is not answered at once is left to that, untouched. Nobody is
 //! overtaken: whoever stands in line for the name, or waits for an answer of the shard, comes first.
 
-use super::core::{Need, ShardCore};
+use super::core::ShardCore;
+use super::line::Need;
 use super::lock_request::Released;
 use crate::ids::{FencingToken, SessionId};
 use crate::lock::Grant;

@@ -6,7 +6,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::core::{Need, ShardCore, Stalled, Unwritten};
+use super::core::{ShardCore, Stalled, Unwritten};
+use super::line::Need;
 use super::lock_request::{LockRequest, Released, Wait};
 use super::waits::Waits;
 use crate::error::{Error, Result};

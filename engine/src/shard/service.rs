@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::background::{Reserve, ShardTasks, checkpointer, flusher, lock_keeper, merger, pump, spare_keeper};
-use super::core::{CoreParts, SealedMemtable, ShardCore};
+use super::core::{CoreParts, ShardCore};
 use super::cover::Cover;
 use super::handle::ShardHandle;
+use super::memtables::SealedMemtable;
 use super::recover::{Home, Offline, ShardReport, recover_shard};
 use super::replay::Replay;
 use super::view::ShardView;

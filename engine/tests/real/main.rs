@@ -6,6 +6,7 @@ mod check;
 #[path = "../support/course.rs"]
 mod course;
 mod disk;
+mod disk_commits;
 mod ephemeral;
 mod formats;
 mod hermitage;

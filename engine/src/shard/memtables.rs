@@ -1,0 +1,171 @@
+//! A shard's memtables: the active one, those that wait for their checkpoint, and what writers do when there are too many.
+//!
+//! Guards: a memtable is gone from memory, and its records from the log, only once a manifest names its tables.
+//! Does not: write tables; [`super::background`] does, and says so here.
+
+use std::sync::Arc;
+
+use super::core::{ShardCore, Unwritten};
+use super::request::Reply;
+use crate::error::Error;
+use crate::ids::{CommitTs, Lsn};
+use crate::table::read_state::ReadState;
+use crate::table::table_set::TableSet;
+use crate::table::{Memtable, Order};
+use crate::wal::{Room, Segment};
+
+/// Sealed memtables that may wait for their checkpoint before writers do.
+const SEALED_MAX: usize = 4;
+
+/// A memtable that waits for its checkpoint.
+#[derive(Clone)]
+pub struct SealedMemtable {
+    pub memtable: Arc<Memtable>,
+    /// All its records lie before this position of the log, and all later ones behind it.
+    pub end: Lsn,
+}
+
+impl ShardCore {
+    pub(super) fn memory_is_full(&mut self) -> bool {
+        if self.memory.bytes() < self.memtable_bytes {
+            return false;
+        }
+        if self.sealed.len() < SEALED_MAX {
+            self.seal_memtable();
+            return false;
+        }
+        self.counters.stalls += 1;
+        self.outbox.kick_background = true;
+        true
+    }
+
+    /// Whether memory takes a write while tables cannot be written. Deletes may use twice what is set, because they make room.
+    pub(super) fn check_memory(&self, room: Room) -> std::result::Result<(), Unwritten> {
+        let Some(why) = &self.no_tables else { return Ok(()) };
+        let bytes_max = match room {
+            Room::Ordinary => self.memtable_bytes,
+            Room::Reserve => self.memtable_bytes.saturating_mul(2),
+        };
+        if self.sealed.len() < SEALED_MAX || self.memory.bytes() < bytes_max {
+            return Ok(());
+        }
+        Err(Unwritten::Never(self.shown_to_writers(why)))
+    }
+
+    /// A failure of the background as the answer to a write: nothing was done.
+    pub(super) fn shown_to_writers(&self, why: &Error) -> Error {
+        if why.is_no_space() {
+            Error::NoSpace { path: self.log.dir().shown(&self.log.dir().path) }
+        } else {
+            why.clone()
+        }
+    }
+
+    pub(super) fn read_state(&self) -> Arc<ReadState> {
+        Arc::new(ReadState {
+            active: Arc::clone(self.memory.table()),
+            sealed: self.sealed.iter().rev().map(|sealed| Arc::clone(&sealed.memtable)).collect(),
+            tables: Arc::clone(&self.tables),
+        })
+    }
+
+    pub(super) fn publish(&self) {
+        self.view.publish(self.read_state());
+    }
+
+    /// End the active memtable and begin another. The log's batch ends with it, so that replay can start behind it.
+    pub fn seal_memtable(&mut self) {
+        let next = self.memory.next(self.order);
+        let full = std::mem::replace(&mut self.memory, next);
+        if full.table().is_empty() {
+            self.publish();
+            return;
+        }
+        let end = self.log.seal_building();
+        self.sealed.push_back(SealedMemtable { memtable: full.seal(), end });
+        self.publish();
+        self.outbox.kick_background = true;
+    }
+
+    pub(super) fn keep_order(&mut self) {
+        if self.order == Order::Deferred {
+            self.order = Order::Kept;
+            self.seal_memtable();
+        }
+    }
+
+    pub(super) fn checkpoint(&mut self, reply: Reply) {
+        self.seal_memtable();
+        match self.sealed.back() {
+            Some(last) => self.checkpoint_waiters.push((last.end, reply)),
+            None => self.outbox.replies.push((reply, Ok(CommitTs::ZERO))),
+        }
+    }
+
+    /// The memtables that wait, oldest first; their records are made durable first.
+    pub fn checkpoint_candidates(&mut self) -> Vec<SealedMemtable> {
+        if let Some(last) = self.sealed.back() {
+            self.log.want_durable(last.end);
+            self.outbox.kick_flusher = true;
+        }
+        self.sealed.iter().cloned().collect()
+    }
+
+    /// Call `reply` once no sealed memtable up to `end` waits for its checkpoint.
+    pub fn when_checkpointed(&mut self, end: Lsn, reply: Reply) {
+        match self.view.poisoned() {
+            Some(error) => self.outbox.replies.push((reply, Err(error))),
+            None if self.sealed.is_empty() => self.outbox.replies.push((reply, Ok(CommitTs::ZERO))),
+            None => {
+                self.checkpoint_waiters.push((end, reply));
+                self.outbox.kick_background = true;
+            }
+        }
+    }
+
+    /// A checkpoint's tables are named by the manifest: drop its memtables and trim the log. Gives the segments to recycle.
+    pub fn checkpointed(&mut self, count: usize, end: Lsn, tables: Arc<TableSet>) -> Vec<Segment> {
+        self.sealed.drain(..count);
+        self.tables = tables;
+        self.no_tables = None;
+        self.publish();
+        self.counters.checkpoints += 1;
+        let sealed = &self.sealed;
+        let done = |at: Lsn| at <= end || sealed.is_empty();
+        for (_, reply) in self.checkpoint_waiters.extract_if(.., |(at, _)| done(*at)) {
+            self.outbox.replies.push((reply, Ok(CommitTs::ZERO)));
+        }
+        self.log.trim(end)
+    }
+
+    /// A checkpoint failed and will be tried again; who waits for one is told now.
+    pub fn checkpoint_failed(&mut self, error: &Error) {
+        for (_, reply) in self.checkpoint_waiters.drain(..) {
+            self.outbox.replies.push((reply, Err(error.clone())));
+        }
+    }
+
+    /// Checkpoints do not succeed any more: until one does, who needs room in memory is refused instead of waiting for it.
+    pub fn cannot_write_tables(&mut self, why: Error) {
+        self.no_tables = Some(why);
+    }
+
+    /// A merge replaced some tables.
+    pub fn merged(&mut self, tables: Arc<TableSet>) {
+        self.tables = tables;
+        self.counters.merges += 1;
+        self.publish();
+    }
+
+    pub fn tables(&self) -> &Arc<TableSet> {
+        &self.tables
+    }
+
+    pub fn sealed_count(&self) -> usize {
+        self.sealed.len()
+    }
+
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.bytes() + self.sealed.iter().map(|sealed| sealed.memtable.bytes()).sum::<u64>()
+    }
+}
