@@ -361,8 +361,13 @@ pub(crate) async fn leave(started: Vec<Started>) {
     }
 }
 
-/// All sessions that are stored, each with its whole time before it.
-async fn read_sessions(host: &Arc<dyn Host>, started: &[Started], ring: &Arc<Ring>) -> Result<Sessions> {
+/// All sessions that are stored, each with its whole time before it; those made up to `lost` are not used any more.
+async fn read_sessions(
+    host: &Arc<dyn Host>,
+    started: &[Started],
+    ring: &Arc<Ring>,
+    lost: CommitTs,
+) -> Result<Sessions> {
     let mut answers = Vec::new();
     for shard in started {
         let (reply, answer) = pending(None);
@@ -372,9 +377,14 @@ async fn read_sessions(host: &Arc<dyn Host>, started: &[Started], ring: &Arc<Rin
     let sessions = Sessions::default();
     let now_ms = host.clock().monotonic_ms();
     for answer in answers {
-        for (id, stored) in answer.await? {
+        for (id, made, stored) in answer.await? {
             let StoredSession { secret, ttl_ms, label } = stored;
-            sessions.add(SessionKey { id, secret }, ttl_ms, label, now_ms);
+            let key = SessionKey { id, secret };
+            if made <= lost {
+                sessions.add_lost(key, ttl_ms, label, now_ms);
+            } else {
+                sessions.add(key, ttl_ms, label, now_ms);
+            }
         }
     }
     Ok(sessions)
@@ -408,7 +418,7 @@ async fn serve(
     let timestamps = Arc::new(Timestamps::starting_after(start));
     let snapshots = Arc::new(Snapshots::new(Arc::clone(&timestamps)));
     let ring = Arc::new(Ring::new(superblock.shards, superblock.vnodes));
-    let sessions = match read_sessions(&host, &started, &ring).await {
+    let sessions = match read_sessions(&host, &started, &ring, superblock.sessions_lost).await {
         Ok(sessions) => Arc::new(sessions),
         Err(error) => {
             leave(started).await;

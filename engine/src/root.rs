@@ -31,6 +31,8 @@ pub struct Root {
     clock: Arc<dyn Clock>,
     /// Until then a lock may be held of which nothing is on disk: the machine was stopped since it was granted.
     closed_until_ms: u64,
+    /// Some of those were lost with the machine.
+    lost_locks: bool,
 }
 
 impl Root {
@@ -40,7 +42,9 @@ impl Root {
         let (boot, clock) = (host.boot(), host.clock());
         let lost_ms = if record.boot == boot { 0 } else { record.unsynced_lease_ms };
         let closed_until_ms = clock.monotonic_ms() + lost_ms;
-        Ok(Root { kept: Mutex::new((mirror, record)), boot, promised_ms: AtomicU64::new(0), clock, closed_until_ms })
+        let lost_locks = lost_ms > 0;
+        let kept = Mutex::new((mirror, record));
+        Ok(Root { kept, boot, promised_ms: AtomicU64::new(0), clock, closed_until_ms, lost_locks })
     }
 
     pub fn record(&self) -> Superblock {
@@ -65,6 +69,10 @@ impl Root {
         let record = self.change(|record| {
             record.life = record.life.next();
             record.reserved_commits = CommitTs(start.0 + RESERVE);
+            // Once in this boot: who opens a session after that knows what it has.
+            if self.lost_locks && record.sessions_lost_boot != self.boot {
+                (record.sessions_lost, record.sessions_lost_boot) = (start, self.boot);
+            }
         })?;
         Ok((record, start))
     }
@@ -181,6 +189,8 @@ fn create_root(host: &Arc<dyn Host>, options: &Options) -> Result<(MirrorFile, S
         unsynced_lease_ms: 0,
         boot: host.boot(),
         history_after: CommitTs::ZERO,
+        sessions_lost: CommitTs::ZERO,
+        sessions_lost_boot: 0,
     };
     let mark = Path::new(CREATING_FILE);
     let io = |op, path: &Path, e| Error::io(op, fs.root().join(path), e);

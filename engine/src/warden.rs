@@ -59,15 +59,18 @@ pub async fn watch(local: Local) {
 /// End the sessions whose time is over. True: some could not be ended for now. An error: the engine closes.
 async fn end_sessions(client: &Client) -> Result<bool> {
     let mut failed = false;
-    for id in client.sessions_to_end() {
-        match client.finish_session(id).await {
-            Ok(()) => {}
-            Err(Error::Closed) => return Err(Error::Closed),
-            Err(error) => {
-                if !matches!(error, Error::Poisoned(_)) {
-                    tracing::warn!(session = %id, %error, "a session's end could not be completed; will try again");
+    for some in client.sessions_to_end().chunks(client.sessions_at_once()) {
+        let ends: Vec<_> = some.iter().map(|id| (id, client.finish_session(*id))).collect();
+        for (id, end) in ends {
+            match end.await {
+                Ok(()) => {}
+                Err(Error::Closed) => return Err(Error::Closed),
+                Err(error) => {
+                    if !matches!(error, Error::Poisoned(_)) {
+                        tracing::warn!(session = %id, %error, "a session's end could not be completed; will try again");
+                    }
+                    failed = true;
                 }
-                failed = true;
             }
         }
     }

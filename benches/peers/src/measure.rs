@@ -1,7 +1,8 @@
 //! Runs steps in threads for a time and counts them.
 //!
-//! Guards: nothing is counted before everybody is warm or after the time is over; a rate is what each thread did in the time that it
-//! took for it; latencies are those of every single step.
+//! Guards: nothing is counted before everybody is warm or after the time is over; a rate is what all threads did between the begin of
+//! counting and the end of the last step that counts, so that threads which starve are no faster for it; latencies are those of every
+//! single step.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -69,7 +70,8 @@ impl<F: FnMut() -> Outcome<u64>> Worker for F {
 /// What one thread counted.
 struct Counted {
     operations: u64,
-    took: Duration,
+    /// The end of the last step that counts.
+    ended: Instant,
     latencies: Histogram<u64>,
 }
 
@@ -88,28 +90,28 @@ pub fn run<W: Worker>(threads: u64, times: Times, start: impl Fn(u64) -> Outcome
         };
         let running: Vec<_> = (0..threads).map(spawn).collect();
         ready.wait();
-        let cpu = watch(&phase, times);
+        let (began, cpu) = watch(&phase, times);
         let counted: Outcome<Vec<Counted>> = running
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".to_owned())))
             .collect();
-        sum(counted?, cpu)
+        sum(counted?, began, cpu)
     })
 }
 
-/// Pass through the phases; the processor time of the one that counts.
-fn watch(phase: &AtomicU8, times: Times) -> Duration {
+/// Pass through the phases; the begin of the one that counts, and its processor time.
+fn watch(phase: &AtomicU8, times: Times) -> (Instant, Duration) {
     std::thread::sleep(times.warm);
-    let before = cpu_time();
+    let (began, before) = (Instant::now(), cpu_time());
     phase.store(COUNT, Ordering::Relaxed);
     std::thread::sleep(times.count);
     phase.store(OVER, Ordering::Relaxed);
-    cpu_time() - before
+    (began, cpu_time() - before)
 }
 
 fn steps(mut worker: impl Worker, phase: &AtomicU8) -> Outcome<Counted> {
-    let mut counted = Counted { operations: 0, took: Duration::ZERO, latencies: histogram() };
     let mut began = Instant::now();
+    let mut counted = Counted { operations: 0, ended: began, latencies: histogram() };
     loop {
         let seen = phase.load(Ordering::Relaxed);
         // A single step may be longer than the time: it counts all the same.
@@ -120,23 +122,25 @@ fn steps(mut worker: impl Worker, phase: &AtomicU8) -> Outcome<Counted> {
         let ended = Instant::now();
         if seen != WARM {
             counted.operations += operations;
-            counted.took += ended - began;
+            counted.ended = ended;
             counted.latencies.saturating_record((ended - began).as_nanos() as u64);
         }
         began = ended;
     }
 }
 
-fn sum(counted: Vec<Counted>, cpu: Duration) -> Outcome<Measured> {
+fn sum(counted: Vec<Counted>, began: Instant, cpu: Duration) -> Outcome<Measured> {
+    let mut last = began;
     let mut measured = Measured { per_second: 0.0, operations: 0, latencies: histogram(), cpu_us: None };
     for one in counted {
         measured.operations += one.operations;
-        measured.per_second += one.operations as f64 / one.took.as_secs_f64().max(1e-9);
+        last = last.max(one.ended);
         measured.latencies.add(one.latencies).map_err(|error| error.to_string())?;
     }
     if measured.operations == 0 {
         return Err("nothing was done in the time given".to_owned());
     }
+    measured.per_second = measured.operations as f64 / (last - began).as_secs_f64().max(1e-9);
     measured.cpu_us = Some(cpu.as_secs_f64() * 1e6 / measured.operations as f64);
     Ok(measured)
 }
@@ -149,19 +153,16 @@ pub fn run_async(
     key: impl FnMut() -> Key + Send,
 ) -> Option<Outcome<Measured>> {
     let phase = AtomicU8::new(WARM);
-    let counted = Counted { operations: 0, took: Duration::ZERO, latencies: histogram() };
-    let mut run = Async { depth, phase: &phase, key, counted, began: None };
-    let cpu = std::thread::scope(|scope| {
+    let counted = Counted { operations: 0, ended: Instant::now(), latencies: histogram() };
+    let mut run = Async { depth, phase: &phase, key, counted };
+    let watched = std::thread::scope(|scope| {
         let watching = scope.spawn(|| watch(&phase, times));
         let done = store.put_async(&mut run);
         // Whoever has no such call is done at once.
-        let cpu = watching.join().unwrap_or_default();
-        done.map(|done| done.map(|()| cpu))
+        let watched = watching.join().map_err(|_| "a thread panicked".to_owned());
+        done.map(|done| done.and(watched))
     })?;
-    if let Some(began) = run.began {
-        run.counted.took = began.elapsed();
-    }
-    Some(cpu.and_then(|cpu| sum(vec![run.counted], cpu)))
+    Some(watched.and_then(|(began, cpu)| sum(vec![run.counted], began, cpu)))
 }
 
 struct Async<'a, F> {
@@ -169,8 +170,6 @@ struct Async<'a, F> {
     phase: &'a AtomicU8,
     key: F,
     counted: Counted,
-    /// The begin of what counts.
-    began: Option<Instant>,
 }
 
 impl<F: FnMut() -> Key> AsyncRun for Async<'_, F> {
@@ -187,8 +186,7 @@ impl<F: FnMut() -> Key> AsyncRun for Async<'_, F> {
             return;
         }
         let now = Instant::now();
-        self.began.get_or_insert(now);
-        self.counted.operations += 1;
+        (self.counted.operations, self.counted.ended) = (self.counted.operations + 1, now);
         self.counted.latencies.saturating_record((now - began).as_nanos() as u64);
     }
 }
@@ -225,6 +223,28 @@ mod tests {
         assert!(measured.operations > 0 && measured.operations <= 2 * 3 * 62, "{}", measured.operations);
         assert!(measured.per_second > 100.0 && measured.per_second < 6100.0, "{}", measured.per_second);
         assert!(measured.latencies.value_at_quantile(0.5) >= 1_000_000);
+    }
+
+    /// One thread keeps what all need; the others are served when it is over.
+    #[test]
+    fn threads_that_starve_add_what_they_did_and_no_more() {
+        let times = Times { warm: Duration::from_millis(20), count: Duration::from_millis(100) };
+        let (turn, lucky) = (std::sync::Mutex::new(()), AtomicU8::new(0));
+        let measured = run(20, times, |_| {
+            let first = lucky.fetch_add(1, Ordering::Relaxed) == 0;
+            let (turn, lucky) = (&turn, &lucky);
+            Ok(move || {
+                if !first && lucky.load(Ordering::Relaxed) < 100 {
+                    std::thread::sleep(Duration::from_millis(150));
+                    lucky.store(100, Ordering::Relaxed);
+                }
+                let _turn = turn.lock();
+                std::thread::sleep(Duration::from_millis(1));
+                Ok(1)
+            })
+        });
+        let rate = measured.map(|measured| measured.per_second).unwrap_or_default();
+        assert!(rate > 0.0 && rate < 1000.0, "{rate} in a second, each of which takes a millisecond alone");
     }
 
     #[test]

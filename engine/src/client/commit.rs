@@ -138,8 +138,8 @@ impl Client {
 
     /// Have the transaction leave a trace of itself among its writes.
     pub(super) fn remember(&self, id: TransactionId, time: Duration, writes: &mut BTreeMap<Key, TxWrite>) {
-        let Some((_, key)) = writes.keys().next() else { return };
-        let Some(tag) = tag_of(&self.shared.ring, self.shard_of(key)) else { return };
+        // On a shard that it writes to, if one has a tag; else on one more.
+        let tag = writes.keys().find_map(|(_, key)| tag_of(&self.shared.ring, self.shard_of(key))).unwrap_or(0);
         let until = self.shared.clock.wall_ms().saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         let trace = TxWrite::Put { value: Vec::new(), kind: Kind::BYTES, expiry: Expiry::at_ms(until) };
         writes.insert((FATES, fate_key(tag, id.0).to_vec()), trace);
@@ -161,7 +161,8 @@ impl Client {
     }
 
     /// Run `f` in a transaction and commit it, again and again until that succeeds or fails for another reason than others' work. Blocks,
-    /// also for pauses between the attempts. An error that [`Error::may_have_committed`] ends it: it is not run twice.
+    /// also for pauses between the attempts. An error that [`Error::may_have_committed`] ends it, and so does any error of an `f` that
+    /// committed by itself: it is not run twice.
     pub fn transact<T>(
         &self,
         options: TransactionOptions,
@@ -172,7 +173,12 @@ impl Client {
         loop {
             let mut transaction = self.begin(options.clone())?;
             options.again = Some(transaction.number());
-            let done = f(&mut transaction).and_then(|value| Ok((value, transaction.commit().wait()?)));
+            let done = match f(&mut transaction) {
+                Ok(value) => transaction.commit().wait().map(|commit| (value, commit)),
+                // What it did stands, or may stand: it is not done again.
+                Err(error) if transaction.was_committed() => return Err(error),
+                Err(error) => Err(error),
+            };
             match done {
                 // A full disk is retryable, too, but not by trying at once.
                 Err(error @ (Error::Tx(_) | Error::Busy { .. })) if error.is_retryable() => {

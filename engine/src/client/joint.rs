@@ -111,7 +111,14 @@ impl Client {
                 // Whoever waits for it has looked for something to flush before.
                 held.iter().for_each(|shard| client.shared.shards[shard.index()].kick());
             }
-            Err(error) => joint.program.done(Err(error)),
+            Err(error) => {
+                if let Some(number) = joint.ends {
+                    held.iter().for_each(|shard| {
+                        client.shared.shards[shard.index()].with_core(|core| core.end_key_locks(number));
+                    });
+                }
+                joint.program.done(Err(error));
+            }
         });
     }
 }

@@ -20,6 +20,8 @@ use crate::shard::{InPlace, LockRequest, NameFilter, Released, Request, ShardCor
 
 /// Holders and waiters that [`Client::lock_info`] tells of.
 const SHOWN_MAX: usize = 1000;
+/// Sessions that run out together end so many at a time.
+const ENDS_MAX: usize = 256;
 /// Labels are for people.
 const LABEL_MAX: usize = 256;
 
@@ -156,6 +158,12 @@ impl Client {
             everywhere.on_ready(move |ended| finish(&client, ended));
         });
         answer
+    }
+
+    /// How many may end together: many cost as few flushes as one, and leave room in the inboxes for others.
+    pub(crate) fn sessions_at_once(&self) -> usize {
+        let inbox = self.shared.shards.first().map_or(0, |shard| shard.inbox_capacity());
+        usize::try_from(inbox / 4).unwrap_or(ENDS_MAX).clamp(1, ENDS_MAX)
     }
 
     /// Sessions whose time is over, or whose end is not complete; they live no more.

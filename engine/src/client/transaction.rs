@@ -3,6 +3,7 @@
 //! Guards: what it reads is one state of the database, with all that was acknowledged before and nothing that a crash could take back;
 //! what it writes stays here until the commit, which takes effect only if what it read still holds.
 
+use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -24,6 +25,12 @@ use crate::value::{Condition, Entry, Value};
 
 /// Keys and ranges that a transaction may have read, so that its commit is quick.
 const READS_MAX: usize = 1 << 20;
+/// Of the keys read.
+const READ_BYTES_MAX: usize = BATCH_BYTES_MAX;
+/// With what savepoints remember. The trace that the commit leaves is a write, too.
+const WRITE_BYTES_MAX: usize = BATCH_BYTES_MAX - 256;
+const GUARDS_MAX: usize = 1000;
+const SAVEPOINTS_MAX: usize = 10_000;
 
 /// Which transactions it must look as if it had run alone among.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -41,7 +48,7 @@ pub struct TransactionOptions {
     pub isolation: Isolation,
     /// `None`: the engine's. Over several shards a commit is always durable when it is answered.
     pub durability: Option<Durability>,
-    /// Writes are refused; it never waits and never aborts.
+    /// Writes are refused. It waits for no other transaction, and none has it abort; its timeout ends it as any other.
     pub read_only: bool,
     /// It is ended when it was open for so long.
     pub timeout: Duration,
@@ -106,10 +113,13 @@ pub struct Transaction {
     /// When the first value that a scan saw expires.
     expires: Expiry,
     writes: BTreeMap<Key, TxWrite>,
+    /// Of the keys in `reads`.
+    read_bytes: usize,
     write_bytes: usize,
-    /// What each write replaced, to go back to savepoints.
-    undo: Vec<(Key, Option<TxWrite>)>,
-    savepoints: Vec<(Savepoint, usize)>,
+    /// Each with what the writes after it, up to the next one, replaced first.
+    savepoints: Vec<(Savepoint, Undo)>,
+    /// Of all that they replaced.
+    undo_bytes: usize,
     next_savepoint: u64,
     guards: Vec<Guard>,
     /// Keys that are kept until the end, and their shards.
@@ -140,9 +150,10 @@ impl Client {
             scans: Vec::new(),
             expires: Expiry::NEVER,
             writes: BTreeMap::new(),
+            read_bytes: 0,
             write_bytes: 0,
-            undo: Vec::new(),
             savepoints: Vec::new(),
+            undo_bytes: 0,
             next_savepoint: 1,
             guards: Vec::new(),
             kept: BTreeSet::new(),
@@ -332,6 +343,7 @@ impl Transaction {
     pub fn guard(&mut self, guard: Guard) -> Result<()> {
         self.check()?;
         crate::lock::check_name(&guard.name)?;
+        at_most("guards", self.guards.len() + 1, GUARDS_MAX)?;
         self.guards.push(guard);
         Ok(())
     }
@@ -339,9 +351,10 @@ impl Transaction {
     /// A place to go back to.
     pub fn savepoint(&mut self) -> Result<Savepoint> {
         self.check()?;
+        at_most("savepoints", self.savepoints.len() + 1, SAVEPOINTS_MAX)?;
         let savepoint = Savepoint(self.next_savepoint);
         self.next_savepoint += 1;
-        self.savepoints.push((savepoint, self.undo.len()));
+        self.savepoints.push((savepoint, Undo::new()));
         Ok(savepoint)
     }
 
@@ -349,19 +362,21 @@ impl Transaction {
     pub fn rollback_to(&mut self, savepoint: Savepoint) -> Result<()> {
         self.check()?;
         let at = self.savepoint_at(savepoint)?;
-        self.savepoints.truncate(at + 1);
-        let keep = self.savepoints[at].1;
-        while self.undo.len() > keep {
-            let Some((key, before)) = self.undo.pop() else { break };
-            let now = match before {
-                Some(before) => {
-                    self.write_bytes += before.bytes(&key.1);
-                    self.writes.insert(key.clone(), before)
-                }
-                None => self.writes.remove(&key),
-            };
-            self.write_bytes -= now.map_or(0, |now| now.bytes(&key.1));
+        // The newest first.
+        for (_, undo) in self.savepoints.split_off(at).into_iter().rev() {
+            for (key, before) in undo {
+                self.undo_bytes -= undo_bytes(&key, before.as_ref());
+                let now = match before {
+                    Some(before) => {
+                        self.write_bytes += before.bytes(&key.1);
+                        self.writes.insert(key.clone(), before)
+                    }
+                    None => self.writes.remove(&key),
+                };
+                self.write_bytes -= now.map_or(0, |now| now.bytes(&key.1));
+            }
         }
+        self.savepoints.push((savepoint, Undo::new()));
         Ok(())
     }
 
@@ -369,7 +384,22 @@ impl Transaction {
     pub fn release(&mut self, savepoint: Savepoint) -> Result<()> {
         self.check()?;
         let at = self.savepoint_at(savepoint)?;
-        self.savepoints.truncate(at);
+        for (_, undo) in self.savepoints.split_off(at) {
+            for (key, before) in undo {
+                // The savepoint before it may have to give back what was there at its own time.
+                let bytes = undo_bytes(&key, before.as_ref());
+                let kept = match self.savepoints.last_mut().map(|(_, undo)| undo.entry(key)) {
+                    Some(Slot::Vacant(place)) => {
+                        place.insert(before);
+                        true
+                    }
+                    Some(Slot::Occupied(_)) | None => false,
+                };
+                if !kept {
+                    self.undo_bytes -= bytes;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -380,8 +410,8 @@ impl Transaction {
 
     pub fn usage(&self) -> Usage {
         Usage {
-            write_bytes: self.write_bytes as u64,
-            write_bytes_max: BATCH_BYTES_MAX as u64,
+            write_bytes: (self.write_bytes + self.undo_bytes) as u64,
+            write_bytes_max: WRITE_BYTES_MAX as u64,
             reads: (self.reads.len() + self.scans.len()) as u64,
             reads_max: READS_MAX as u64,
             age_ms: self.age_ms(),
@@ -395,7 +425,7 @@ impl Transaction {
         if let Err(error) = self.check() {
             return Pending::ready(Err(error));
         }
-        self.ended = Some("it was committed");
+        self.ended = Some(COMMITTED);
         if self.writes.is_empty() && self.kept.is_empty() && self.guards.is_empty() {
             // It saw one state; nothing can have changed that.
             self.client.shared.transactions.ended(self.life.number, Ok(()));
@@ -446,6 +476,11 @@ impl Transaction {
         self.ended.is_none()
     }
 
+    /// Whether its commit was asked for; what came of it, that call's answer says.
+    pub fn was_committed(&self) -> bool {
+        self.ended == Some(COMMITTED)
+    }
+
     // -- within
 
     fn end(&mut self, how: &'static str) {
@@ -453,7 +488,7 @@ impl Transaction {
         self.view = None;
         self.reads.clear();
         self.writes.clear();
-        self.undo.clear();
+        self.savepoints.clear();
         self.let_go();
     }
 
@@ -494,11 +529,7 @@ impl Transaction {
     }
 
     fn check_reads(&self) -> Result<()> {
-        let used = self.reads.len() + self.scans.len();
-        if used < READS_MAX {
-            return Ok(());
-        }
-        Err(Error::Tx(TxError::TooLarge { what: "reads", used: used as u64 + 1, max: READS_MAX as u64 }))
+        at_most("reads", self.reads.len() + self.scans.len() + 1, READS_MAX)
     }
 
     fn view(&mut self) -> Arc<Snapshot> {
@@ -510,8 +541,10 @@ impl Transaction {
             return Ok(());
         }
         self.check_reads()?;
+        at_most("bytes of keys read", self.read_bytes + key.len(), READ_BYTES_MAX)?;
         let version = found.as_ref().map(|value| value.version);
         let before = self.reads.insert((keyspace, key.to_vec()), version);
+        self.read_bytes += if before.is_none() { key.len() } else { 0 };
         if before.is_some_and(|before| before != version) {
             // It was read from the view, and is kept now: what was told then does not hold any more.
             return Err(self.abort(TxError::Changed { key: key.into() }, "a key that it had read was changed"));
@@ -539,20 +572,36 @@ impl Transaction {
         let full = (keyspace, key.to_vec());
         let before = self.writes.get(&full).map_or(0, |before| before.bytes(key));
         let used = self.write_bytes - before + write.bytes(key);
-        if used > BATCH_BYTES_MAX {
-            return Err(Error::Tx(TxError::TooLarge {
-                what: "bytes of writes",
-                used: used as u64,
-                max: BATCH_BYTES_MAX as u64,
-            }));
-        }
-        self.write_bytes = used;
+        // What it replaces, once for each savepoint.
+        let replaced = match self.savepoints.last() {
+            Some((_, undo)) if !undo.contains_key(&full) => undo_bytes(&full, self.writes.get(&full)),
+            Some(_) | None => 0,
+        };
+        at_most("bytes of writes", used + self.undo_bytes + replaced, WRITE_BYTES_MAX)?;
+        (self.write_bytes, self.undo_bytes) = (used, self.undo_bytes + replaced);
         let before = self.writes.insert(full.clone(), write);
-        if !self.savepoints.is_empty() {
-            self.undo.push((full, before));
+        if let Some((_, undo)) = self.savepoints.last_mut() {
+            undo.entry(full).or_insert(before);
         }
         Ok(())
     }
+}
+
+/// How a transaction ended whose commit was asked for.
+const COMMITTED: &str = "it was committed";
+
+/// What to go back to: what each key was to have before; `None`, nothing.
+type Undo = BTreeMap<Key, Option<TxWrite>>;
+
+fn undo_bytes(key: &Key, before: Option<&TxWrite>) -> usize {
+    key.1.len() + before.map_or(0, |before| before.bytes(&key.1))
+}
+
+fn at_most(what: &'static str, used: usize, max: usize) -> Result<()> {
+    if used <= max {
+        return Ok(());
+    }
+    Err(Error::Tx(TxError::TooLarge { what, used: used as u64, max: max as u64 }))
 }
 
 impl Drop for Transaction {

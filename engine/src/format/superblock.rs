@@ -2,8 +2,8 @@
 //! shard count and the next ring version is the one commit point of resharding (docs/resharding.md).
 //!
 //! ```text
-//!  0         2        4   8       16     24            32       34  40                 48               56     64              72
-//!  | version | vnodes | 0 | db_id | life | ring_version | shards | 0 | reserved_commits | unsynced_lease | boot | history_after | zeros to 96
+//!  0         2        4   8       16     24            32       34  40                 48               56     64              72              80                   88
+//!  | version | vnodes | 0 | db_id | life | ring_version | shards | 0 | reserved_commits | unsynced_lease | boot | history_after | sessions_lost | sessions_lost_boot | zeros to 96
 //! ```
 //!
 //! Kept by `format/mirror.rs`, which checks it.
@@ -23,8 +23,10 @@ const RESERVED_COMMITS: Range<usize> = SHARDS.end + 6..SHARDS.end + 14;
 const UNSYNCED_LEASE: Range<usize> = RESERVED_COMMITS.end..RESERVED_COMMITS.end + 8;
 const BOOT: Range<usize> = UNSYNCED_LEASE.end..UNSYNCED_LEASE.end + 8;
 const HISTORY_AFTER: Range<usize> = BOOT.end..BOOT.end + 8;
+const SESSIONS_LOST: Range<usize> = HISTORY_AFTER.end..HISTORY_AFTER.end + 8;
+const SESSIONS_LOST_BOOT: Range<usize> = SESSIONS_LOST.end..SESSIONS_LOST.end + 8;
 const SUPERBLOCK_LEN: usize = 96;
-const _: () = assert!(SHARDS.end == 34 && HISTORY_AFTER.end == 72 && HISTORY_AFTER.end <= SUPERBLOCK_LEN);
+const _: () = assert!(SHARDS.end == 34 && HISTORY_AFTER.end == 72 && SESSIONS_LOST_BOOT.end <= SUPERBLOCK_LEN);
 const FORMAT_VERSION: u16 = 1;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +44,10 @@ pub struct Superblock {
     pub boot: u64,
     /// The logs tell nothing of commits up to here that a watch could use: they were of another ring.
     pub history_after: CommitTs,
+    /// Sessions made up to this commit may have been told of locks that a crash of the machine took; zero if there are none.
+    pub sessions_lost: CommitTs,
+    /// The boot of the machine that found that.
+    pub sessions_lost_boot: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,6 +82,8 @@ impl Superblock {
         out[UNSYNCED_LEASE].copy_from_slice(&self.unsynced_lease_ms.to_le_bytes());
         out[BOOT].copy_from_slice(&self.boot.to_le_bytes());
         out[HISTORY_AFTER].copy_from_slice(&self.history_after.0.to_le_bytes());
+        out[SESSIONS_LOST].copy_from_slice(&self.sessions_lost.0.to_le_bytes());
+        out[SESSIONS_LOST_BOOT].copy_from_slice(&self.sessions_lost_boot.to_le_bytes());
         out
     }
 
@@ -97,11 +105,14 @@ impl Superblock {
             unsynced_lease_ms: fixed_u64(bytes, UNSYNCED_LEASE),
             boot: fixed_u64(bytes, BOOT),
             history_after: CommitTs(fixed_u64(bytes, HISTORY_AFTER)),
+            sessions_lost: CommitTs(fixed_u64(bytes, SESSIONS_LOST)),
+            sessions_lost_boot: fixed_u64(bytes, SESSIONS_LOST_BOOT),
         };
         if found.shards == 0 || found.vnodes == 0 {
             return Err(BadSuperblock::Fields("a ring without shards or virtual nodes"));
         }
-        let unknown = [VNODES.end..DB_ID.start, SHARDS.end..RESERVED_COMMITS.start, HISTORY_AFTER.end..SUPERBLOCK_LEN];
+        let unknown =
+            [VNODES.end..DB_ID.start, SHARDS.end..RESERVED_COMMITS.start, SESSIONS_LOST_BOOT.end..SUPERBLOCK_LEN];
         if unknown.into_iter().any(|range| !is_zero(&bytes[range])) {
             return Err(BadSuperblock::Fields("bytes that this version does not know are not zero"));
         }
@@ -125,11 +136,14 @@ mod tests {
             unsynced_lease_ms: 5,
             boot: 6,
             history_after: CommitTs(7),
+            sessions_lost: CommitTs(8),
+            sessions_lost_boot: 9,
         };
         let mut expected = vec![1, 0, 0, 2, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 3, 0, 0, 0, 0, 0, 0, 0];
         expected.extend([2, 0, 0, 0, 0, 0, 0, 0, 4, 0]);
         expected.resize(40, 0);
-        expected.extend([0x0b, 0x0a, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 7]);
+        expected.extend([0x0b, 0x0a, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend([7, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 9]);
         expected.resize(96, 0);
         assert_eq!(superblock.encode(), expected);
         assert_eq!(Superblock::decode(&expected), Ok(superblock));

@@ -18,6 +18,8 @@ use crate::ids::{FencingToken, SessionId};
 
 /// The deadline of a session that was ended.
 const ENDED: u64 = 0;
+/// That of one which ends when its time is over, and does not live until then.
+const LOST: u64 = 1;
 
 struct Session {
     secret: u128,
@@ -70,7 +72,15 @@ pub struct Sessions {
 impl Sessions {
     /// A session begins to live, for its whole time.
     pub fn add(&self, key: SessionKey, ttl_ms: u64, label: Vec<u8>, now_ms: u64) {
-        let deadline_ms = now_ms.saturating_add(ttl_ms);
+        self.insert(key, ttl_ms, label, now_ms, now_ms.saturating_add(ttl_ms));
+    }
+
+    /// One that may have been told of locks that are lost: what it held it holds for its whole time, and nobody uses it any more.
+    pub fn add_lost(&self, key: SessionKey, ttl_ms: u64, label: Vec<u8>, now_ms: u64) {
+        self.insert(key, ttl_ms, label, now_ms, LOST);
+    }
+
+    fn insert(&self, key: SessionKey, ttl_ms: u64, label: Vec<u8>, now_ms: u64, deadline_ms: u64) {
         let session = Session {
             secret: key.secret,
             ttl_ms,
@@ -85,14 +95,14 @@ impl Sessions {
             all.len()
         };
         let mut timers = self.timers.lock();
-        timers.add(deadline_ms + margin_ms(ttl_ms), key.id);
+        timers.add(now_ms.saturating_add(ttl_ms) + margin_ms(ttl_ms), key.id);
         timers.sweep(sessions, |id| self.contains(*id));
         drop(timers);
         self.stir.set();
     }
 
     pub fn is_live(&self, id: SessionId, now_ms: u64) -> bool {
-        self.all.read().get(&id).is_some_and(|session| now_ms < session.deadline_ms.load(Ordering::Acquire))
+        self.all.read().get(&id).is_some_and(|session| session.lives(now_ms))
     }
 
     pub fn contains(&self, id: SessionId) -> bool {
@@ -107,8 +117,7 @@ impl Sessions {
 
     /// The session lives and this is its secret; gives its time to live.
     pub fn check(&self, key: SessionKey, now_ms: u64) -> Result<u64, LockError> {
-        let looked =
-            |session: &Session| (now_ms < session.deadline_ms.load(Ordering::Acquire)).then_some(session.ttl_ms);
+        let looked = |session: &Session| session.lives(now_ms).then_some(session.ttl_ms);
         self.with(key, looked)?.ok_or(LockError::NoSession { id: key.id })
     }
 
@@ -116,7 +125,7 @@ impl Sessions {
     pub fn keep_alive(&self, key: SessionKey, now_ms: u64) -> Result<(), LockError> {
         let moved = self.with(key, |session| {
             let longer =
-                |deadline: u64| (now_ms < deadline).then(|| deadline.max(now_ms.saturating_add(session.ttl_ms)));
+                |deadline: u64| runs(deadline, now_ms).then(|| deadline.max(now_ms.saturating_add(session.ttl_ms)));
             session.deadline_ms.fetch_update(Ordering::AcqRel, Ordering::Acquire, longer)
         })?;
         moved.map(drop).map_err(|_| LockError::NoSession { id: key.id })
@@ -258,10 +267,19 @@ impl Waiting<'_> {
     }
 }
 
+/// Whether a session of this deadline lives.
+fn runs(deadline_ms: u64, now_ms: u64) -> bool {
+    deadline_ms > LOST && now_ms < deadline_ms
+}
+
 impl Session {
+    fn lives(&self, now_ms: u64) -> bool {
+        runs(self.deadline_ms.load(Ordering::Acquire), now_ms)
+    }
+
     fn info(&self, id: SessionId, now_ms: u64) -> Option<SessionInfo> {
         let left_ms = self.deadline_ms.load(Ordering::Acquire).saturating_sub(now_ms);
-        (left_ms > 0).then(|| SessionInfo { id, label: self.label.clone(), ttl_ms: self.ttl_ms, left_ms })
+        self.lives(now_ms).then(|| SessionInfo { id, label: self.label.clone(), ttl_ms: self.ttl_ms, left_ms })
     }
 }
 
@@ -291,5 +309,20 @@ mod tests {
         assert_eq!(sessions.keep_alive(key, 0), gone);
         sessions.remove(key.id);
         assert!(!sessions.contains(key.id));
+    }
+
+    #[test]
+    fn a_lost_session_stands_until_its_time_is_over_and_nobody_uses_it() {
+        let sessions = Sessions::default();
+        let key = SessionKey { id: SessionId(1), secret: 7 };
+        sessions.add_lost(key, 1000, Vec::new(), 100);
+        assert!(!sessions.is_live(key.id, 0), "also before the first millisecond of the clock");
+        assert!(!sessions.is_live(key.id, 100) && sessions.contains(key.id));
+        assert_eq!(sessions.keep_alive(key, 100), Err(LockError::NoSession { id: key.id }));
+        assert_eq!(sessions.check(key, 100), Err(LockError::NoSession { id: key.id }));
+        assert!(sessions.list(100).is_empty());
+        assert!(sessions.take_due(1149).is_empty(), "its holds stand until nobody can believe in them");
+        assert_eq!(sessions.take_due(1150), [key.id]);
+        assert!(sessions.take_due(5000).is_empty());
     }
 }

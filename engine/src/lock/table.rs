@@ -269,13 +269,21 @@ impl<R> LockTable<R> {
         })
     }
 
-    /// Who is to be served next of those who wait, if it can be now.
-    pub fn next_to_serve(&self, id: LockId, unix_ms: u64) -> Option<(WaiterId, NewHold)> {
+    /// Who is to be served next of those who wait, if it can be now: granted what it asks for, or refused.
+    pub fn next_to_serve(
+        &self,
+        id: LockId,
+        now_ms: u64,
+        unix_ms: u64,
+    ) -> Option<(WaiterId, Result<NewHold, LockError>)> {
         let lock = self.names.lock(id);
         let front = lock.front()?;
         let ask = self.waiters.get(front).ask;
         // A waiter whose session holds the lock by now counts up.
         let own = lock.holds.of(ask.session).map(|held| held.hold);
+        if own.is_some_and(|own| !own.is_running(now_ms)) {
+            return Some((front, Err(LockError::Expired)));
+        }
         let covering = own.filter(|own| own.mode.covers(ask.mode));
         let admitted = covering.is_some() || lock.admits(&ask);
         let hold = NewHold {
@@ -286,7 +294,7 @@ impl<R> LockTable<R> {
             lease_ms: own.map_or(ask.lease_ms, |own| longer_lease(own.lease_ms, ask.lease_ms)),
             since_unix_ms: unix_ms,
         };
-        admitted.then_some((front, hold))
+        admitted.then_some((front, Ok(hold)))
     }
 
     /// What a release would leave.

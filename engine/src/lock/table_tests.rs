@@ -46,6 +46,9 @@ impl Shard {
         let token = hold.token.unwrap_or(FencingToken(self.next_token));
         self.next_token += 1;
         let id = self.table.find_or_add(NAME);
+        if let Some(own) = self.table.names.lock(id).holds.of(hold.session) {
+            assert!(own.hold.is_running(self.now_ms), "an expired lease is revived: {:?} by {hold:?}", own.hold);
+        }
         self.table.enter(id, hold, token, self.now_ms);
     }
 
@@ -54,13 +57,16 @@ impl Shard {
         for session in self.table.gone(id, self.now_ms) {
             self.table.remove(id, session);
         }
-        while let Some((at, hold)) = self.table.next_to_serve(id, 0) {
+        while let Some((at, served)) = self.table.next_to_serve(id, self.now_ms, 0) {
             let upgrade = self.table.names.lock(id).upgrade == Some(at);
             let waiter = self.table.leave_line(at);
             if !upgrade {
                 self.served.push(waiter.reply);
             }
-            self.enter(hold);
+            match served {
+                Ok(hold) => self.enter(hold),
+                Err(error) => assert_eq!(error, LockError::Expired),
+            }
         }
         self.table.settle(id);
     }
@@ -143,7 +149,10 @@ impl Shard {
         assert!(alone <= 1 && (alone == 0 || info.holds.len() == 1), "{info:?}");
         assert!(shared == 0 || units == 0, "{info:?}");
         assert!(self.served.is_sorted(), "served in another order than they came: {:?}", self.served);
-        assert!(self.table.next_to_serve(id, 0).is_none(), "somebody could be served and was not: {info:?}");
+        assert!(
+            self.table.next_to_serve(id, self.now_ms, 0).is_none(),
+            "somebody could be served and was not: {info:?}"
+        );
         assert_eq!(info.waiting.len(), self.table.waiting());
         let mut tokens: Vec<u64> = info.holds.iter().map(|hold| hold.token.0).collect();
         tokens.sort_unstable();

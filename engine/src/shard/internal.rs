@@ -46,12 +46,13 @@ impl SetAside {
 }
 
 impl Offline {
-    /// The sessions that this shard keeps.
-    pub fn sessions(&self, ring: &Ring) -> Result<Vec<(SessionId, StoredSession)>> {
+    /// The sessions that this shard keeps, with the commits that made them.
+    pub fn sessions(&self, ring: &Ring) -> Result<Vec<(SessionId, CommitTs, StoredSession)>> {
         let mut sessions = Vec::new();
         for (key, entry) in self.entries(SESSIONS, ring)? {
             let id = parse_session_key(&key).map_err(|damage| self.damaged(damage))?;
-            sessions.push((id, StoredSession::decode(&entry.value).map_err(|damage| self.damaged(damage))?));
+            let session = StoredSession::decode(&entry.value).map_err(|damage| self.damaged(damage))?;
+            sessions.push((id, entry.version, session));
         }
         Ok(sessions)
     }

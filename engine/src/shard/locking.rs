@@ -458,7 +458,7 @@ impl ShardCore {
             }
         }
         let mut left = STEP_MAX;
-        while let Some((at, hold)) = self.locks.table.next_to_serve(place, self.clock.wall_ms()) {
+        while let Some((at, served)) = self.locks.table.next_to_serve(place, now_ms, self.clock.wall_ms()) {
             if left == 0 {
                 // Many may share it; others have their turn in between.
                 self.locks.unserved.insert(self.locks.table.name(place).into());
@@ -466,6 +466,14 @@ impl ShardCore {
                 return;
             }
             left -= 1;
+            let hold = match served {
+                Ok(hold) => hold,
+                Err(refusal) => {
+                    let parked = self.leave_line(at);
+                    self.refuse_waiter(parked, refusal);
+                    continue;
+                }
+            };
             if !self.locks.is_open(now_ms, &hold) {
                 self.locks.unopened.insert(self.locks.table.name(place).into());
                 return;

@@ -46,7 +46,7 @@ pub enum Order {
     /// Name files that others wrote for this shard, and cover every commit up to the one given.
     TakeIn(Vec<Vec<crate::format::manifest::TableMeta>>, CommitTs, Completer<()>),
     /// Tell the sessions that are this shard's by the ring given.
-    Sessions(Arc<Ring>, Completer<Vec<(SessionId, StoredSession)>>),
+    Sessions(Arc<Ring>, Completer<Vec<(SessionId, CommitTs, StoredSession)>>),
     Serve(ServeOrder, Completer<Arc<ShardHandle>>),
     /// End without serving.
     Leave,

@@ -116,11 +116,11 @@ proptest! {
     #[test]
     fn superblock(
         db_id: u64,
-        numbers in prop::array::uniform6(any::<u64>()),
+        numbers in prop::array::uniform8(any::<u64>()),
         vnodes in 1..=u16::MAX,
         shards in 1..=u16::MAX,
     ) {
-        let [life, ring_version, reserved, unsynced_lease_ms, boot, history] = numbers;
+        let [life, ring_version, reserved, unsynced_lease_ms, boot, history, sessions, sessions_lost_boot] = numbers;
         let (life, reserved_commits, history_after) = (Life(life), CommitTs(reserved), CommitTs(history));
         let superblock = Superblock {
             db_id,
@@ -132,6 +132,8 @@ proptest! {
             unsynced_lease_ms,
             boot,
             history_after,
+            sessions_lost: CommitTs(sessions),
+            sessions_lost_boot,
         };
         prop_assert_eq!(Superblock::decode(&superblock.encode()), Ok(superblock));
     }

@@ -1,12 +1,14 @@
 //! Transactions as their users call them, on the real machine.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use corering_engine::runtime::sim::Rng;
 use corering_engine::{
     Client, CommitTs, Condition, Durability, Engine, Error, Fate, FencingToken, Guard, Isolation, Keys, Keyspace,
-    Options, ScanRange, Transaction, TransactionOptions, TxError, TxNumber, WriteOptions,
+    Options, Savepoint, ScanRange, Transaction, TransactionOptions, TxError, TxNumber, WriteOptions,
 };
 
 const KS: Keyspace = Keyspace::DEFAULT;
@@ -203,10 +205,10 @@ fn savepoints_take_writes_back() {
     tx.put(KS, b"b", b"2").unwrap();
     let second = tx.savepoint().unwrap();
     tx.delete(KS, b"a").unwrap();
-    let used = tx.usage();
     tx.rollback_to(second).unwrap();
     assert_eq!(read(&mut tx, b"a"), Some(b"2".to_vec()));
-    assert!(tx.usage().write_bytes > used.write_bytes);
+    // Two of "a" and two of "b"; and what was before the first savepoint: "a" with its key, and "b", which was not there.
+    assert_eq!(tx.usage().write_bytes, 2 + 2 + 3 + 1);
     tx.rollback_to(first).unwrap();
     refused(tx.rollback_to(second), |r| *r == TxError::NoSavepoint { number: second.0 });
     assert_eq!((read(&mut tx, b"a"), read(&mut tx, b"b")), (Some(b"1".to_vec()), None));
@@ -542,4 +544,118 @@ fn an_age_is_taken_over_only_from_a_transaction_that_has_ended() {
     assert_eq!(again(number).unwrap().number(), number);
     assert_eq!(engine.stats().transactions.open, 0);
     engine.close().unwrap();
+}
+
+/// Beside a model that copies all writes at each savepoint.
+#[test]
+fn savepoints_of_any_order_are_those_of_a_copy_and_leave_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir);
+    let client = engine.client();
+    for seed in 0..60u64 {
+        let mut rng = Rng::stream(seed, "savepoints");
+        let mut tx = begin(&client);
+        let mut model: BTreeMap<u64, Option<Vec<u8>>> = BTreeMap::new();
+        let mut points: Vec<(Savepoint, BTreeMap<u64, Option<Vec<u8>>>)> = Vec::new();
+        for step in 0..200u64 {
+            let key = rng.below(8);
+            match rng.below(10) {
+                0..=4 => {
+                    let value = vec![step as u8; rng.below(400) as usize];
+                    tx.put(KS, &key.to_be_bytes(), &value).unwrap();
+                    model.insert(key, Some(value));
+                }
+                5 => {
+                    tx.delete(KS, &key.to_be_bytes()).unwrap();
+                    model.insert(key, None);
+                }
+                6 | 7 => points.push((tx.savepoint().unwrap(), model.clone())),
+                other if !points.is_empty() => {
+                    let at = rng.below(points.len() as u64) as usize;
+                    let (point, before) = points[at].clone();
+                    if other == 8 {
+                        tx.rollback_to(point).unwrap();
+                        points.truncate(at + 1);
+                        model = before;
+                    } else {
+                        tx.release(point).unwrap();
+                        points.truncate(at);
+                    }
+                }
+                _ => {}
+            }
+            if let Some((key, expected)) = model.iter().nth(rng.below(8) as usize) {
+                assert_eq!(read(&mut tx, &key.to_be_bytes()), *expected, "seed {seed}, step {step}, key {key}");
+            }
+        }
+        if let Some((first, _)) = points.first() {
+            tx.release(*first).unwrap();
+        }
+        let bytes: usize = model.values().map(|value| 8 + value.as_ref().map_or(0, Vec::len)).sum();
+        assert_eq!(tx.usage().write_bytes, bytes as u64, "seed {seed}: something is counted that is not there");
+        tx.rollback().unwrap();
+    }
+}
+
+#[test]
+fn what_savepoints_remember_counts_and_is_kept_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir);
+    let client = engine.client();
+    let mut tx = begin(&client);
+    let value = vec![7; 1 << 20];
+    tx.put(KS, b"k", &value).unwrap();
+    tx.savepoint().unwrap();
+    (0..300).for_each(|_| tx.put(KS, b"k", &value).unwrap());
+    let used = tx.usage().write_bytes;
+    assert!((2 << 20..3 << 20).contains(&used), "{used}");
+    // Each savepoint remembers one more.
+    let refusal = (0..1000).find_map(|_| {
+        tx.savepoint().unwrap();
+        tx.put(KS, b"k", &value).err()
+    });
+    let refusal = refusal.expect("it grows without end");
+    assert!(matches!(refusal, Error::Tx(TxError::TooLarge { what: "bytes of writes", .. })), "{refusal}");
+    assert!(tx.is_open());
+    let more = (0..20_000).find_map(|_| tx.savepoint().err()).expect("savepoints without end");
+    assert!(matches!(more, Error::Tx(TxError::TooLarge { what: "savepoints", .. })), "{more}");
+    tx.rollback().unwrap();
+}
+
+#[test]
+fn a_transaction_filled_to_its_limit_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir);
+    let client = engine.client();
+    let mut tx = with(&client, |options| options.timeout = Duration::from_secs(600));
+    let value = vec![7; 8 << 20];
+    let mut last = 0u64;
+    while tx.put(KS, &last.to_be_bytes(), &value).is_ok() {
+        last += 1;
+    }
+    let usage = tx.usage();
+    let left = (usage.write_bytes_max - usage.write_bytes) as usize;
+    tx.put(KS, &last.to_be_bytes(), &value[..left - 8]).unwrap();
+    let usage = tx.usage();
+    assert_eq!(usage.write_bytes, usage.write_bytes_max);
+    refused(tx.put(KS, b"one more", b""), |refusal| matches!(refusal, TxError::TooLarge { .. }));
+    let commit = tx.commit().wait().unwrap();
+    assert_eq!(client.fate(tx.id()).wait().unwrap(), Fate::Committed(commit));
+    assert_eq!(bytes(&client, &last.to_be_bytes()).unwrap().len(), left - 8);
+}
+
+#[test]
+fn what_committed_by_itself_is_not_run_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir);
+    let client = engine.client();
+    let mut runs = 0;
+    let done = client.transact(TransactionOptions::default(), |tx| {
+        runs += 1;
+        tx.put(KS, b"k", &[runs])?;
+        tx.commit().wait()?;
+        Err::<(), _>(Error::Tx(TxError::RangeChanged))
+    });
+    assert!(matches!(done, Err(Error::Tx(TxError::RangeChanged))), "{done:?}");
+    assert_eq!((runs, bytes(&client, b"k")), (1, Some(vec![1])));
 }

@@ -3,10 +3,11 @@
 //!
 //! Clients take two locks, exclusively or shared, at both levels, hold them for a while, sometimes beyond their lease, write to a
 //! register under the guard of their token, and let go, or not. The world outside keeps who was told what. A holder believes in
-//! its lock from the answer until its lease, counted from before it asked; over a death, for as long as was left of it.
+//! its lock from the answer until its lease, counted from before it asked, and as long as its session was kept alive; over a death, for
+//! as long as was left of both. Some go on with their sessions after a death, if they are told that these still live.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use corering_engine::runtime::sim::{JoinHandle, Rng, SimConfig};
 use corering_engine::runtime::{Clock, Host, LocalFuture};
 use corering_engine::{
     Acquire, Durability, Engine, Error, Expiry, Guard, Keyspace, Kind, LockError, LockHandle, Mode, NewSession,
-    Options, SessionKey, Wait, WriteOptions,
+    Options, SessionId, SessionKey, Wait, WriteOptions,
 };
 
 const NAMES: [&[u8]; 2] = [b"one", b"other"];
@@ -27,9 +28,22 @@ const REGISTER: &[u8] = b"register";
 struct Belief {
     token: u64,
     shared: bool,
-    lease_ns: u64,
-    /// By the clock of this life.
+    session: SessionId,
+    /// When its lease ends, by the clock of this life; `u64::MAX` if only with its session.
+    lease_until_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    key: SessionKey,
+    ttl: Duration,
+    /// Until when it was kept alive, for all that its client knows.
     until_ns: u64,
+}
+
+/// Times that are over stay so, and those without an end too.
+fn moved(at_ns: u64, noted_ns: u64, now_ns: u64) -> u64 {
+    if at_ns == u64::MAX { at_ns } else { now_ns + at_ns.saturating_sub(noted_ns) }
 }
 
 #[derive(Clone, Default, Debug)]
@@ -37,18 +51,31 @@ struct Model {
     /// When the model was last changed, by the clock of the life before.
     noted_ns: u64,
     beliefs: BTreeMap<usize, Vec<Belief>>,
+    /// The sessions whose clients go on with them after a death: their time to live, and until when each was kept alive.
+    sessions: BTreeMap<SessionId, Known>,
     /// The largest token told for each name.
     tokens: BTreeMap<usize, u64>,
     /// For each name: the largest token under whose guard a write was answered, and tried.
     written: BTreeMap<usize, (u64, u64)>,
     refused: u64,
     grants: u64,
+    /// Sessions that somebody went on with after a death, and that were not there any more.
+    taken_up: u64,
+    gone: u64,
+}
+
+impl Model {
+    fn until_ns(&self, belief: &Belief) -> u64 {
+        belief.lease_until_ns.min(self.sessions.get(&belief.session).map_or(0, |session| session.until_ns))
+    }
 }
 
 struct World {
     model: Rc<RefCell<Model>>,
     clock: Arc<dyn Clock>,
     over: Cell<bool>,
+    /// Sessions of clients of this life.
+    in_use: RefCell<BTreeSet<SessionId>>,
 }
 
 /// How late the moment of a death may be known; less than the margin that the server adds to a lease.
@@ -65,13 +92,16 @@ impl World {
 
     /// A new life: what was left of each belief when it was last looked at begins now.
     fn begin(life: &Life<Model>) -> World {
-        let world = World { model: Rc::clone(&life.model), clock: life.host.clock(), over: Cell::new(false) };
+        let (clock, in_use) = (life.host.clock(), RefCell::default());
+        let world = World { model: Rc::clone(&life.model), clock, over: Cell::new(false), in_use };
         let now = world.now();
         let mut model = life.model.borrow_mut();
         let noted = std::mem::replace(&mut model.noted_ns, now);
         for belief in model.beliefs.values_mut().flatten() {
-            let left = belief.until_ns.saturating_sub(noted).min(belief.lease_ns);
-            belief.until_ns = now + left;
+            belief.lease_until_ns = moved(belief.lease_until_ns, noted, now);
+        }
+        for session in model.sessions.values_mut() {
+            session.until_ns = moved(session.until_ns, noted, now);
         }
         drop(model);
         world
@@ -85,20 +115,28 @@ impl World {
         self.model.borrow().tokens.get(&name).copied().unwrap_or_default()
     }
 
-    /// `before` is the last token that anybody had been told of when this grant was asked for.
-    fn granted(&self, name: usize, belief: Belief, before: u64) -> Result<(), String> {
+    /// `before` is the last token that anybody had been told of when this grant was asked for; none if the session had the lock already.
+    fn granted(&self, name: usize, mut belief: Belief, before: Option<u64>) -> Result<(), String> {
         self.note();
         let now = self.now();
         let model = &mut *self.model.borrow_mut();
         model.grants += 1;
         let last = model.tokens.entry(name).or_default();
-        if belief.token <= before {
+        if let Some(before) = before.filter(|before| belief.token <= *before) {
             return Err(format!("lock {name}: token {} was given after {before}", belief.token));
         }
         *last = belief.token.max(*last);
-        let beliefs = model.beliefs.entry(name).or_default();
-        beliefs.retain(|other| other.until_ns > now && other.token != belief.token);
-        if belief.until_ns <= now {
+        let mut beliefs = model.beliefs.remove(&name).unwrap_or_default();
+        beliefs.retain(|other| model.until_ns(other) > now);
+        if let Some(own) = beliefs.iter().position(|other| other.session == belief.session) {
+            // Taken again: the longer lease, the stronger mode.
+            let own = beliefs.swap_remove(own);
+            belief.lease_until_ns = belief.lease_until_ns.max(own.lease_until_ns);
+            belief.shared &= own.shared;
+        }
+        let believes = model.until_ns(&belief) > now;
+        let beliefs = model.beliefs.entry(name).or_insert(beliefs);
+        if !believes {
             return Ok(());
         }
         if let Some(other) = beliefs.iter().find(|other| !(other.shared && belief.shared)) {
@@ -106,6 +144,46 @@ impl World {
         }
         beliefs.push(belief);
         Ok(())
+    }
+
+    /// A session was kept alive, asked for at `asked_ns`.
+    fn lives(&self, session: SessionKey, ttl: Duration, asked_ns: u64) {
+        self.note();
+        let until_ns = asked_ns + ttl.as_nanos() as u64;
+        self.model.borrow_mut().sessions.insert(session.id, Known { key: session, ttl, until_ns });
+    }
+
+    /// Its client does not count on a session any more.
+    fn forget(&self, session: SessionId) {
+        self.note();
+        let model = &mut *self.model.borrow_mut();
+        model.sessions.remove(&session);
+        model.beliefs.values_mut().for_each(|beliefs| beliefs.retain(|belief| belief.session != session));
+    }
+
+    /// Somebody else's session of an earlier life, to go on with.
+    fn take_up(&self, engine: &Engine, rng: &mut Rng) -> Option<(SessionKey, Duration)> {
+        let known: Vec<Known> = self.model.borrow().sessions.values().copied().collect();
+        // Of one whose time is over the number may have been given to another: the randomness of a life begins anew.
+        let now = self.now();
+        let in_use = self.in_use.borrow();
+        let free: Vec<Known> =
+            known.into_iter().filter(|one| one.until_ns > now && !in_use.contains(&one.key.id)).collect();
+        drop(in_use);
+        if free.is_empty() || rng.coin() {
+            return None;
+        }
+        let Known { key: session, ttl, .. } = *rng.pick(&free);
+        let asked_ns = self.now();
+        if engine.client().keep_alive(session).is_err() {
+            self.forget(session.id);
+            self.model.borrow_mut().gone += 1;
+            return None;
+        }
+        self.in_use.borrow_mut().insert(session.id);
+        self.model.borrow_mut().taken_up += 1;
+        self.lives(session, ttl, asked_ns);
+        Some((session, ttl))
     }
 
     /// Before the release is asked for: from then on its holder does not believe in it.
@@ -130,15 +208,29 @@ async fn open(host: &Arc<dyn Host>) -> Result<Engine, String> {
 async fn client(engine: Engine, life: Rc<Life<Model>>, world: Rc<World>, rounds: u64, seed: u64) -> Result<(), String> {
     let mut rng = Rng::stream(seed, "locker");
     let client = engine.client();
-    let ttl = Duration::from_millis(*rng.pick(&[300, 1000, 5000]));
-    let new = NewSession { ttl, label: Vec::new() };
-    let session = client.create_session(new).await.map_err(text)?;
-    let mut held = Vec::new();
+    let (session, ttl) = match world.take_up(&engine, &mut rng) {
+        Some(earlier) => {
+            still_holds(&engine, &world, earlier.0.id).await?;
+            earlier
+        }
+        None => {
+            let ttl = Duration::from_millis(*rng.pick(&[300, 1000, 5000]));
+            let new = NewSession { ttl, label: Vec::new() };
+            let asked_ns = world.now();
+            let session = client.create_session(new).await.map_err(text)?;
+            // The randomness of a life begins anew: it may have been given before, to a session that has ended.
+            world.forget(session.id);
+            world.in_use.borrow_mut().insert(session.id);
+            world.lives(session, ttl, asked_ns);
+            (session, ttl)
+        }
+    };
     for _ in 0..rounds {
         let asked_ns = world.now();
         if client.keep_alive(session).is_err() {
             return Ok(());
         }
+        world.lives(session, ttl, asked_ns);
         let name = *rng.pick(&[0, 1]);
         let before = world.last_token(name);
         let shared = rng.one_in(3);
@@ -162,14 +254,9 @@ async fn client(engine: Engine, life: Rc<Life<Model>>, world: Rc<World>, rounds:
             }
             Err(error) => return Err(text(error)),
         };
-        let long = lease.unwrap_or(ttl).min(ttl);
-        // The wait may have been long; the session's time was counted from before it.
-        let lease_ns = long.as_nanos() as u64;
-        let belief = Belief { token: grant.token.0, shared, lease_ns, until_ns: asked_ns + lease_ns };
-        held.push(grant.token.0);
-        if grant.count == 1 {
-            world.granted(name, belief, before)?;
-        }
+        let lease_until_ns = lease.map_or(u64::MAX, |lease| asked_ns + lease.as_nanos() as u64);
+        let belief = Belief { token: grant.token.0, shared, session: session.id, lease_until_ns };
+        world.granted(name, belief, (grant.count == 1).then_some(before))?;
         let pause = *rng.pick(&[0, 0, 30, 60, 400]);
         if pause > 0 {
             life.executor.sleep(Duration::from_millis(pause)).await;
@@ -189,8 +276,29 @@ async fn client(engine: Engine, life: Rc<Life<Model>>, world: Rc<World>, rounds:
     }
     if rng.coin() {
         // Whoever ends its session believes in nothing any more.
-        (0..NAMES.len()).for_each(|name| held.iter().for_each(|token| world.let_go(name, *token)));
+        world.forget(session.id);
         return end(&engine, session).await;
+    }
+    Ok(())
+}
+
+/// Who is told that its session lives has what it was told of; a stronger mode, if it had asked for that and died before the answer.
+async fn still_holds(engine: &Engine, world: &World, session: SessionId) -> Result<(), String> {
+    let believed = || {
+        let (model, now) = (world.model.borrow(), world.now());
+        let of = |(name, beliefs): (&usize, &Vec<Belief>)| {
+            let own = beliefs.iter().find(|belief| belief.session == session && model.until_ns(belief) > now);
+            own.map(|own| (*name, own.token))
+        };
+        model.beliefs.iter().filter_map(of).collect::<BTreeMap<usize, u64>>()
+    };
+    for (name, token) in believed() {
+        let info = engine.client().lock_info(NAMES[name]).await.map_err(text)?;
+        let holds =
+            info.is_some_and(|info| info.holds.iter().any(|hold| hold.session == session && hold.token.0 >= token));
+        if !holds && believed().get(&name) == Some(&token) {
+            return Err(format!("session {session} lives on, and lock {name} with token {token} is gone"));
+        }
     }
     Ok(())
 }
@@ -314,9 +422,9 @@ async fn take(
         Err(Error::Lock(LockError::Held | LockError::TimedOut | LockError::NoSession { .. })) => return Ok(None),
         Err(error) => return Err(text(error)),
     };
-    let lease_ns = ask.lease.unwrap_or(SCRIPT_TTL).as_nanos() as u64;
-    let belief = Belief { token: grant.token.0, shared: false, lease_ns, until_ns: asked_ns + lease_ns };
-    world.granted(name, belief, before)?;
+    let lease_until_ns = ask.lease.map_or(u64::MAX, |lease| asked_ns + lease.as_nanos() as u64);
+    let belief = Belief { token: grant.token.0, shared: false, session: ask.session.id, lease_until_ns };
+    world.granted(name, belief, Some(before))?;
     guarded_write(engine, world, name, grant.token.0).await?;
     Ok(Some(grant.token))
 }
@@ -339,7 +447,9 @@ async fn script(life: Life<Model>) -> Result<(), String> {
 async fn steps(engine: &Engine, world: &World) -> Result<(), String> {
     let client = engine.client();
     let new = || client.create_session(NewSession { ttl: SCRIPT_TTL, label: Vec::new() });
+    let asked_ns = world.now();
     let (a, b) = (new().await.map_err(text)?, new().await.map_err(text)?);
+    [a, b].into_iter().for_each(|session| world.lives(session, SCRIPT_TTL, asked_ns));
     for level in [Durability::Sync, Durability::None] {
         let ask =
             |session, lease, wait| Acquire { session, mode: Mode::Exclusive, wait, lease, durability: Some(level) };
@@ -370,18 +480,18 @@ async fn steps(engine: &Engine, world: &World) -> Result<(), String> {
     if let Some(token) = held.await? {
         world.let_go(0, token.0);
     }
+    world.forget(a.id);
     end(engine, a).await
 }
 
-fn run_script(seed: u64) -> Result<(Summary, u64, u64), String> {
+fn run_script(seed: u64) -> Result<Summary, String> {
     let mut plan = Plan::new("every_step_of_grant_release_and_expiry_is_died_at", seed);
     plan.config = SimConfig { step_budget: 300_000, ..plan.config };
     plan.damages = 2;
     plan.recovery_deaths = 0;
     let scenario = move |life: Life<Model>| -> LocalFuture<'static, _> { Box::pin(script(life)) };
     let check = move |life: Life<Model>| -> LocalFuture<'static, _> { Box::pin(check(life, seed)) };
-    let summary = enumerate(&plan, Model::default(), scenario, check).map_err(|failure| failure.to_string())?;
-    Ok((summary, 0, 0))
+    enumerate(&plan, Model::default(), scenario, check).map_err(|failure| failure.to_string())
 }
 
 #[test]
@@ -391,18 +501,21 @@ fn every_step_of_grant_release_and_expiry_is_died_at() {
     if let Some(failure) = failures.first() {
         panic!("{}", failure.message);
     }
-    for (seed, (summary, ..)) in &summaries {
+    for (seed, summary) in &summaries {
         println!("seed {seed}: {summary}");
         assert!(summary.points > 40 && summary.recoveries[0] > summary.points, "{summary}");
     }
 }
 
-fn run(seed: u64) -> Result<(Summary, u64, u64), String> {
+/// Grants, refusals, sessions taken up after a death, and those that were gone then.
+type Counts = [u64; 4];
+
+fn run(seed: u64) -> Result<(Summary, Counts), String> {
     let mut plan = Plan::new("no_two_believe_in_a_lock_after_any_death", seed);
     plan.config = SimConfig { step_budget: 300_000, ..plan.config };
     plan.points_max = Some(12);
     plan.damages = 2;
-    let counts = Rc::new(RefCell::new((0, 0)));
+    let counts = Rc::new(RefCell::new(Counts::default()));
     let counted = Rc::clone(&counts);
     let scenario = move |life: Life<Model>| -> LocalFuture<'static, _> { Box::pin(scenario(life, seed)) };
     let check = move |life: Life<Model>| -> LocalFuture<'static, _> {
@@ -410,14 +523,18 @@ fn run(seed: u64) -> Result<(Summary, u64, u64), String> {
         let model = Rc::clone(&life.model);
         Box::pin(async move {
             check(life, seed).await?;
-            let (grants, refused) = &mut *counted.borrow_mut();
-            (*grants, *refused) = (*grants + model.borrow().grants, *refused + model.borrow().refused);
+            let Model { grants, refused, taken_up, gone, .. } = *model.borrow();
+            add(&mut counted.borrow_mut(), [grants, refused, taken_up, gone]);
             Ok(())
         })
     };
     let summary = enumerate(&plan, Model::default(), scenario, check).map_err(|failure| failure.to_string())?;
-    let (grants, refused) = *counts.borrow();
-    Ok((summary, grants, refused))
+    let counts = *counts.borrow();
+    Ok((summary, counts))
+}
+
+fn add(counts: &mut Counts, more: Counts) {
+    counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
 }
 
 #[test]
@@ -428,11 +545,15 @@ fn no_two_believe_in_a_lock_after_any_death() {
         panic!("{}", failure.message);
     }
     let mut total = Summary::default();
-    let (mut grants, mut refused) = (0, 0);
-    for (summary, granted, not) in summaries.values() {
+    let mut counts = Counts::default();
+    for (summary, of_seed) in summaries.values() {
         total.absorb(summary);
-        (grants, refused) = (grants + granted, refused + not);
+        add(&mut counts, *of_seed);
     }
-    println!("{} seeds: {total}; {grants} grants, {refused} refusals", summaries.len());
-    assert!(total.recoveries[0] > 0 && grants > 0 && refused > 0, "{total}");
+    let [grants, refused, taken_up, gone] = counts;
+    println!(
+        "{} seeds: {total}; {grants} grants, {refused} refusals, {taken_up} sessions taken up, {gone} gone",
+        summaries.len()
+    );
+    assert!(total.recoveries[0] > 0 && counts.iter().all(|count| *count > 0), "{total}; {counts:?}");
 }
