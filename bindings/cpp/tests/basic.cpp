@@ -522,6 +522,50 @@ void transactions(corering::db &db) {
     CHECK(runs == 1);
     CHECK(db.try_transact([](corering::transaction &quiet) { return quiet.try_put("t1", "quiet"); }));
     CHECK(db.get("t1")->view() == "quiet");
+    runs = 0;
+    CHECK(db.try_transact([&](corering::transaction &again) -> corering::result<corering::done> {
+        (void)again.try_get("t1");
+        if (++runs < 3) {
+            (void)db.try_put("t1", "by another");
+        }
+        return again.try_put("t1", "quiet at last");
+    }));
+    CHECK(runs == 3 && db.get("t1")->view() == "quiet at last");
+
+    // Nor after it committed by itself, whatever another call then answers.
+    const auto loses = [&] {
+        auto other = db.begin();
+        (void)other.get("t1");
+        db.put("t1", "by another");
+        other.put("t2", "never");
+        return other.try_commit();
+    };
+    runs = 0;
+    CHECK(thrown([&] {
+              db.transact([&](corering::transaction &once) {
+                  CHECK(++runs == 1);
+                  once.put("t3", "once");
+                  (void)once.commit();
+                  (void)loses().value();
+              });
+          }).code == CORERING_ERROR_CONFLICT);
+    CHECK(db.get("t3")->view() == "once");
+    const auto quiet = db.try_transact([&](corering::transaction &once) -> corering::result<corering::done> {
+        CHECK(++runs == 2);
+        (void)once.try_put("t3", "twice").ok();
+        (void)once.try_commit().ok();
+        return loses().error();
+    });
+    CHECK(!quiet && quiet.error().code == CORERING_ERROR_CONFLICT && db.get("t3")->view() == "twice");
+    // Before it, it does run again.
+    runs = 0;
+    db.transact([&](corering::transaction &again) {
+        again.put("t3", "again");
+        if (++runs < 3) {
+            (void)loses().value();
+        }
+    });
+    CHECK(runs == 3 && db.get("t3")->view() == "again");
 
     auto session = db.new_session();
     auto lock = session.acquire("of t");
@@ -561,7 +605,9 @@ void transactions(corering::db &db) {
     auto later = db.begin();
     queue.get_for_update(1, later, "account0");
     later.put("account0", "0");
+    CHECK(!later.may_have_committed());
     queue.commit(2, later);
+    CHECK(later.may_have_committed());
     for (std::size_t left = 2; left > 0;) {
         for (const auto &one : queue.reap()) {
             left--;

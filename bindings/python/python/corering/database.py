@@ -247,7 +247,8 @@ class Database(Reader):
 
     def transact(self, f: Callable[[Transaction], T], **how: Any) -> T:
         """Runs `f` in a transaction and commits it, again and again until that succeeds; returns what `f` returned. Any exception but
-        that others were faster ends it, and so does an outcome that nobody knows (`may_have_committed`): it is not run twice then.
+        that others were faster ends it, and so does an outcome that nobody knows (`may_have_committed`), and any exception after `f`
+        committed the transaction by itself: it is not run twice then.
         Settings are those of `transaction`."""
         return transact(self._db, f, How(**how))
 
