@@ -191,7 +191,7 @@ class AsyncDatabase:
 
     def lock(self, name: Union[str, BytesLike], **how: Any) -> AsyncLock:
         """As `Database.lock`, for `async with db.lock(name) as lock:`. Each has a session of its own, so that tasks exclude each
-        other, too."""
+        other, too; a thread keeps it alive, and the lock if it has a `ttl`, also while the loop is busy."""
         return AsyncLock(self, lambda session: session.lock(name, **how))
 
     def semaphore(self, name: Union[str, BytesLike], permits: int, **how: Any) -> AsyncLock:
