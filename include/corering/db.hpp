@@ -196,7 +196,7 @@ public:
         return detail::check(code);
     }
     /// Runs `f(transaction &)`, which returns a `result<done>`, and commits, again and again until that succeeds or fails for another reason
-    /// than others' work. After an outcome that nobody knows it is not run again.
+    /// than others' work. After an outcome that nobody knows, and after `f` committed it by itself, it is not run again.
     template <class F>
     result<std::uint64_t> try_transact(F f, transaction_options options = {}) {
         for (std::uint32_t attempt = 0;; attempt++) {
@@ -221,9 +221,9 @@ public:
                 } else {
                     why = ran.error();
                 }
-            }
-            if (!why.lost_a_race()) {
-                return why;
+                if (tx->may_have_committed() || !why.lost_a_race()) {
+                    return why;
+                }
             }
             auto paused = try_pause(attempt);
             if (!paused) {
@@ -322,27 +322,31 @@ public:
         std::optional<std::uint64_t> fate(const transaction_id &id) const { return try_fate(id).value(); }
         void pause(std::uint32_t attempt) const { (void)try_pause(attempt).value(); }
         /// Runs `f(transaction &)` and commits, again and again until that succeeds; what `f` returned is returned. Any exception but
-        /// a `corering::error` that others' work explains ends it, and so does an outcome that nobody knows.
+        /// a `corering::error` that others' work explains ends it, and so does an outcome that nobody knows, and any after `f` committed
+        /// it by itself.
         template <class F>
         auto transact(F f, transaction_options options = {}) -> decltype(f(std::declval<transaction &>())) {
             for (std::uint32_t attempt = 0;; attempt++) {
-                try {
-                    transaction tx = begin(options);
-                    options.again = tx.number();
-                    if constexpr (std::is_void_v<decltype(f(tx))>) {
-                        f(tx);
-                        (void)tx.commit();
-                        return;
-                    } else {
-                        auto answer = f(tx);
-                        (void)tx.commit();
-                        return answer;
+                {
+                    std::optional<transaction> tx;
+                    try {
+                        tx.emplace(begin(options));
+                        options.again = tx->number();
+                        if constexpr (std::is_void_v<decltype(f(*tx))>) {
+                            f(*tx);
+                            (void)tx->commit();
+                            return;
+                        } else {
+                            auto answer = f(*tx);
+                            (void)tx->commit();
+                            return answer;
+                        }
+                    } catch (const error &why) {
+                        if ((tx && tx->may_have_committed()) || !why.lost_a_race()) {
+                            throw;
+                        }
                     }
-                } catch (const error &why) {
-                    if (!why.lost_a_race()) {
-                        throw;
-                    }
-                }
+                } // It lets go of its keys before the pause.
                 pause(attempt);
             }
         }

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -22,8 +23,11 @@ struct lock_options {
     std::uint32_t units = 0;
     /// None: as long as the session lives; zero: not at all.
     std::optional<milliseconds> wait{};
-    /// Zero: as long as the session lives.
+    /// It is lost after so long, unless the program renews it. Zero: as long as the session lives.
     milliseconds lease{0};
+    /// As `lease`, which it goes before; but the thread that keeps the session alive renews the lock, three times in each ttl, until it
+    /// is given back.
+    milliseconds ttl{0};
     corering::durability durability{};
 
     static lock_options shared() {
@@ -53,7 +57,7 @@ struct lock_options {
         raw.durability = durability.level;
         raw.interval_ms = durability.interval_ms;
         raw.wait_ms = wait ? positive(*wait) : CORERING_WAIT_FOREVER;
-        raw.lease_ms = positive(lease);
+        raw.lease_ms = positive(ttl.count() > 0 ? ttl : lease);
         return raw;
     }
 
@@ -62,6 +66,125 @@ private:
         return span.count() > 0 ? static_cast<std::uint64_t>(span.count()) : 0;
     }
 };
+
+namespace detail {
+
+/* What the thread of a session renews besides the session. Its locks know it as well: they may outlive the session's object. */
+class roster {
+public:
+    using clock = std::chrono::steady_clock;
+
+    /* The number by which the lock is known here. */
+    std::uint64_t hold(bytes name, std::uint64_t token, milliseconds ttl) {
+        const std::lock_guard<std::mutex> held(mutex_);
+        const milliseconds every = std::max(ttl / 3, milliseconds(1));
+        locks_.emplace(++last_, kept{std::string(name), token, every, clock::now() + every, false, CORERING_OK});
+        changed_.notify_all();
+        return last_;
+    }
+    void let_go(std::uint64_t number) {
+        const std::lock_guard<std::mutex> held(mutex_);
+        locks_.erase(number);
+    }
+    /* While a lock is upgraded the engine may know another token than we do. */
+    void upgrading(std::uint64_t number) {
+        const std::lock_guard<std::mutex> held(mutex_);
+        const auto found = locks_.find(number);
+        if (found != locks_.end()) {
+            found->second.upgrading = true;
+        }
+    }
+    void upgraded(std::uint64_t number, std::uint64_t token, status lost) {
+        const std::lock_guard<std::mutex> held(mutex_);
+        const auto found = locks_.find(number);
+        if (found != locks_.end()) {
+            found->second.upgrading = false;
+            found->second.token = token;
+            found->second.lost = lost;
+        }
+    }
+    status lost(std::uint64_t number) const {
+        const std::lock_guard<std::mutex> held(mutex_);
+        const auto found = locks_.find(number);
+        return found != locks_.end() && found->second.lost != CORERING_OK ? found->second.lost : lost_;
+    }
+    void stop() {
+        const std::lock_guard<std::mutex> held(mutex_);
+        stopped_ = true;
+        changed_.notify_all();
+    }
+    /* Until it is stopped, or the session cannot be kept alive. */
+    void run(corering_db *db, const corering_session &session, milliseconds every) {
+        auto due = clock::now() + every;
+        std::unique_lock<std::mutex> held(mutex_);
+        while (!stopped_) {
+            auto next = due;
+            for (const auto &one : locks_) {
+                next = one.second.lost == CORERING_OK ? std::min(next, one.second.due) : next;
+            }
+            const auto now = clock::now();
+            if (now < next) {
+                changed_.wait_until(held, next);
+                continue;
+            }
+            if (now >= due) {
+                held.unlock();
+                const status code = corering_session_keep_alive(db, &session);
+                held.lock();
+                if (code < 0 && !corering_status_is_retryable(code)) {
+                    lost_ = code;
+                    return;
+                }
+                due = now + every;
+            }
+            renew(held, now, db, session);
+        }
+    }
+
+private:
+    struct kept {
+        std::string name;
+        std::uint64_t token;
+        milliseconds every;
+        clock::time_point due;
+        bool upgrading;
+        status lost;
+    };
+
+    void renew(std::unique_lock<std::mutex> &held, clock::time_point now, corering_db *db,
+               const corering_session &session) {
+        std::vector<std::pair<std::uint64_t, kept>> due;
+        for (auto &one : locks_) {
+            if (one.second.lost == CORERING_OK && one.second.due <= now) {
+                one.second.due = now + one.second.every;
+                due.push_back(one);
+            }
+        }
+        for (const auto &one : due) {
+            const kept &then = one.second;
+            held.unlock();
+            const status code =
+                corering_lock_renew(db, &session, then.name.data(), then.name.size(), then.token, nullptr);
+            held.lock();
+            if (code < 0 && !corering_status_is_retryable(code)) {
+                /* Unless it was given back meanwhile, or an upgrade gave it another token. */
+                const auto found = locks_.find(one.first);
+                if (found != locks_.end() && found->second.token == then.token && !found->second.upgrading) {
+                    found->second.lost = code;
+                }
+            }
+        }
+    }
+
+    mutable std::mutex mutex_{};
+    std::condition_variable changed_{};
+    std::map<std::uint64_t, kept> locks_{};
+    std::uint64_t last_ = 0;
+    bool stopped_ = false;
+    status lost_ = CORERING_OK;
+};
+
+} // namespace detail
 
 /// What remains after a lock was given back.
 struct released {
@@ -74,11 +197,17 @@ struct released {
 /// A lock that is held, given back when this goes. Its token can guard writes: `db.put(k, v, guarded_by(lock))`.
 class lock {
 public:
-    lock(corering_db *db, corering_session session, bytes name, corering_grant grant)
-        : db_(db), session_(session), name_(name), grant_(grant) {}
+    /// With a roster, which is a session's own, a lock that has a ttl is renewed.
+    lock(corering_db *db, corering_session session, bytes name, corering_grant grant, const lock_options &options = {},
+         std::shared_ptr<detail::roster> roster = nullptr)
+        : db_(db), session_(session), name_(name), grant_(grant), options_(options), roster_(std::move(roster)) {
+        if (roster_ && options_.ttl.count() > 0) {
+            number_ = roster_->hold(name, grant.token, options_.ttl);
+        }
+    }
     lock(lock &&other) noexcept
         : db_(std::exchange(other.db_, nullptr)), session_(other.session_), name_(std::move(other.name_)),
-          grant_(other.grant_) {}
+          grant_(other.grant_), options_(other.options_), roster_(std::move(other.roster_)), number_(other.number_) {}
     lock &operator=(lock &&other) noexcept {
         if (this != &other) {
             give_back();
@@ -86,6 +215,9 @@ public:
             session_ = other.session_;
             name_ = std::move(other.name_);
             grant_ = other.grant_;
+            options_ = other.options_;
+            roster_ = std::move(other.roster_);
+            number_ = other.number_;
         }
         return *this;
     }
@@ -100,41 +232,61 @@ public:
     std::uint64_t token() const noexcept { return grant_.token; }
     /// How often the session held it when it was granted to this object.
     std::uint32_t count() const noexcept { return grant_.count; }
+    /// Why it, or its session, could not be kept alive any more; OK while it could. Known only some time after the loss.
+    status lost() const noexcept { return roster_ ? roster_->lost(number_) : CORERING_OK; }
     /// For `write_options::guards`. It borrows the name.
     corering_guard guard() const noexcept { return corering_guard{name_.data(), name_.size(), grant_.token}; }
 
-    /// Gives it back now, and says how that went. Whatever the outcome, it is not tried again.
+    /// Gives it back now, as durably as it was taken, and says how that went. Whatever the outcome, it is not tried again.
     result<released> try_unlock() {
         released left{};
+        let_go();
+        const auto raw = options_.raw();
         const status code = corering_lock_release(std::exchange(db_, nullptr), &session_, name_.data(), name_.size(),
-                                                  grant_.token, nullptr, &left.count, &left.expired);
+                                                  grant_.token, &raw, &left.count, &left.expired);
         if (code < 0) {
             return failure::last(code);
         }
         return left;
     }
-    /// The lease begins anew.
+    /// The lease begins anew; that of a lock with a ttl does by itself.
     result<done> try_renew() {
         return detail::check(
             corering_lock_renew(db_, &session_, name_.data(), name_.size(), grant_.token, nullptr));
     }
     /// From exclusive to shared, without letting go.
     result<done> try_downgrade() {
-        return detail::check(corering_lock_downgrade(db_, &session_, name_.data(), name_.size(), grant_.token,
-                                                     nullptr, nullptr));
+        const auto raw = options_.raw();
+        return detail::check(
+            corering_lock_downgrade(db_, &session_, name_.data(), name_.size(), grant_.token, &raw, nullptr));
     }
     /// From shared to exclusive: waits for the other holders, before all who wait, and has a new token then. While it waits it keeps
-    /// its share. Two who upgrade at once are a deadlock; one of them is told so and should let go.
+    /// its share. Two who upgrade at once are a deadlock; one of them is told so and should let go. CORERING_ERROR_NOT_HELD: the share
+    /// was lost, others may have held the lock since, and it is not held now.
     result<done> try_upgrade(std::optional<milliseconds> wait = std::nullopt) {
-        lock_options options;
+        lock_options options = options_;
+        options.mode = CORERING_LOCK_EXCLUSIVE;
         options.wait = wait;
         const auto raw = options.raw();
         corering_grant upgraded{};
+        if (roster_) {
+            roster_->upgrading(number_);
+        }
         status code = corering_lock_acquire(db_, &session_, name_.data(), name_.size(), &raw, &upgraded);
+        if (roster_) {
+            const bool gone = code >= 0 && upgraded.count < 2;
+            roster_->upgraded(number_, code >= 0 ? upgraded.token : grant_.token,
+                              gone ? status(CORERING_ERROR_NOT_HELD) : status(CORERING_OK));
+        }
         if (code >= 0) {
+            // The share and the grant are one hold, taken twice. A grant that is alone is given back whole.
             grant_.token = upgraded.token;
-            code = corering_lock_release(db_, &session_, name_.data(), name_.size(), grant_.token, nullptr,
+            code = corering_lock_release(db_, &session_, name_.data(), name_.size(), grant_.token, &raw,
                                          &grant_.count, nullptr);
+            if (code >= 0 && upgraded.count < 2) {
+                return failure{CORERING_ERROR_NOT_HELD,
+                               "the share was lost before it could be upgraded, and the lock is not held; take it anew"};
+            }
         }
         return detail::check(code);
     }
@@ -147,8 +299,16 @@ public:
 private:
     void give_back() noexcept {
         if (db_ != nullptr) {
-            (void)corering_lock_release(db_, &session_, name_.data(), name_.size(), grant_.token, nullptr, nullptr,
+            let_go();
+            const auto raw = options_.raw();
+            (void)corering_lock_release(db_, &session_, name_.data(), name_.size(), grant_.token, &raw, nullptr,
                                         nullptr);
+        }
+    }
+
+    void let_go() noexcept {
+        if (roster_) {
+            roster_->let_go(number_);
         }
     }
 
@@ -156,6 +316,11 @@ private:
     corering_session session_;
     std::string name_;
     corering_grant grant_;
+    /* As it was taken: it is changed and given back alike. */
+    lock_options options_;
+    /* None: nobody renews it. */
+    std::shared_ptr<detail::roster> roster_;
+    std::uint64_t number_ = 0;
 };
 
 /// A write that takes effect only while `held` is. It borrows the lock's name.
@@ -177,7 +342,7 @@ struct session_options {
     milliseconds ttl{10000};
     /// For people who look at locks.
     std::string label{};
-    /// A thread of the session's own keeps it alive, three times in each ttl.
+    /// A thread of the session's own keeps it alive, three times in each ttl, and its locks that have a ttl. Without it nobody does.
     bool keep_alive = true;
 };
 
@@ -221,10 +386,7 @@ public:
     /// Enough to go on with the session elsewhere. Only of a session that has not ended.
     const corering_session &key() const noexcept { return keeper_->key; }
     /// Why its thread could not keep it alive any more; OK while it could.
-    status lost() const noexcept {
-        const std::lock_guard<std::mutex> held(keeper_->mutex);
-        return keeper_->lost;
-    }
+    status lost() const noexcept { return keeper_->roster->lost(0); }
     /// The next hold that the session lost, waited for that long; none: as long as it takes. Nothing: there was none in time. Losses
     /// are kept from the first call of this, or of `completion_queue::lost`, on. Once the session has ended, all its holds have, and
     /// the answer is CORERING_ERROR_NO_SESSION.
@@ -250,7 +412,7 @@ public:
         last->stop();
         return detail::check(corering_session_end(last->db, &last->key));
     }
-    /// Lets go of it without ending it; it lives on for its ttl.
+    /// Lets go of it without ending it; it lives on for its ttl, and so do its locks that have one.
     corering_session detach() {
         const std::unique_ptr<keeper> last = std::move(keeper_);
         last->stop();
@@ -266,11 +428,12 @@ public:
         if (code < 0) {
             return failure::last(code);
         }
-        return lock(keeper_->db, keeper_->key, name, grant);
+        return lock(keeper_->db, keeper_->key, name, grant, options, keeper_->roster);
     }
-    /// The lock whose grant was a completion, with its token in `version()` and its count in `integer()`.
-    lock granted(bytes name, std::uint64_t token, std::uint32_t count = 1) const {
-        return lock(keeper_->db, keeper_->key, name, corering_grant{token, count, 0});
+    /// The lock whose grant was a completion, with its token in `version()` and its count in `integer()`; the options are those
+    /// that were given to `completion_queue::acquire`.
+    lock granted(bytes name, std::uint64_t token, std::uint32_t count = 1, const lock_options &options = {}) const {
+        return lock(keeper_->db, keeper_->key, name, corering_grant{token, count, 0}, options, keeper_->roster);
     }
     CORERING_THROWING(
         static session open(corering_db *db, const session_options &options = {}) {
@@ -291,29 +454,12 @@ private:
     struct keeper {
         corering_db *db;
         corering_session key;
-        std::mutex mutex{};
-        std::condition_variable wake{};
-        bool stopped = false;
-        status lost = CORERING_OK;
+        std::shared_ptr<detail::roster> roster = std::make_shared<detail::roster>();
         std::thread thread{};
 
         keeper(corering_db *of, corering_session session) : db(of), key(session) {}
-        void run(milliseconds every) {
-            std::unique_lock<std::mutex> held(mutex);
-            while (!wake.wait_for(held, every, [this] { return stopped; })) {
-                const status code = corering_session_keep_alive(db, &key);
-                if (code < 0 && !corering_status_is_retryable(code)) {
-                    lost = code;
-                    return;
-                }
-            }
-        }
         void stop() {
-            {
-                const std::lock_guard<std::mutex> held(mutex);
-                stopped = true;
-            }
-            wake.notify_all();
+            roster->stop();
             if (thread.joinable()) {
                 thread.join();
             }
@@ -325,7 +471,7 @@ private:
         if (options.keep_alive) {
             keeper *const own = keeper_.get();
             const milliseconds every = std::max(options.ttl / 3, milliseconds(1));
-            keeper_->thread = std::thread([own, every] { own->run(every); });
+            keeper_->thread = std::thread([own, every] { own->roster->run(own->db, own->key, every); });
         }
     }
     void end_quietly() noexcept {

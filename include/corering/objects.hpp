@@ -242,8 +242,10 @@ public:
         return detail::check(corering_queue_lost(raw_.get(), &session.key(), user_data));
     }
     /// The commit is a completion.
-    result<done> try_commit(std::uint64_t user_data, const transaction &tx) {
-        return detail::check(corering_queue_commit(raw_.get(), tx.raw(), user_data));
+    result<done> try_commit(std::uint64_t user_data, transaction &tx) {
+        const status code = corering_queue_commit(raw_.get(), tx.raw(), user_data);
+        tx.committed_ = tx.committed_ || code >= 0;
+        return detail::check(code);
     }
     /// The grant is a completion, with the value.
     result<done> try_get_for_update(std::uint64_t user_data, const transaction &tx, bytes key,
@@ -295,7 +297,7 @@ public:
             (void)try_acquire(user_data, session, name, options).value();
         }
         void lost(std::uint64_t user_data, const session &session) { (void)try_lost(user_data, session).value(); }
-        void commit(std::uint64_t user_data, const transaction &tx) { (void)try_commit(user_data, tx).value(); }
+        void commit(std::uint64_t user_data, transaction &tx) { (void)try_commit(user_data, tx).value(); }
         void get_for_update(std::uint64_t user_data, const transaction &tx, bytes key, std::uint32_t keyspace = 0) {
             (void)try_get_for_update(user_data, tx, key, keyspace).value();
         }

@@ -134,11 +134,14 @@ public:
     result<std::uint64_t> try_commit() {
         std::uint64_t version = 0;
         const status code = corering_tx_commit(raw_.get(), &version);
+        committed_ = committed_ || code >= 0 || corering_status_may_have_committed(code);
         if (code < 0) {
             return failure::last(code);
         }
         return version;
     }
+    /// It was committed by this object or sent to a queue to be, or nobody knows whether it was: `db::transact` does not run it again.
+    bool may_have_committed() const noexcept { return committed_; }
     result<done> try_rollback() { return detail::check(corering_tx_rollback(raw_.get())); }
 
     CORERING_THROWING(
@@ -176,7 +179,10 @@ private:
         return code == CORERING_NOT_FOUND ? std::optional<value>() : std::optional<value>(value(found));
     }
 
+    friend class completion_queue;
+
     detail::handle<corering_tx, corering_tx_free> raw_;
+    bool committed_ = false;
 };
 
 /// A part of a transaction: its writes are forgotten when this goes, unless it was kept. Its transaction must not go or move before.

@@ -242,6 +242,94 @@ void locks(corering::db &db) {
     CHECK(thrown([&] { two.unlock(); }).code == CORERING_ERROR_NO_SESSION);
 }
 
+/// What a lock was taken with stays with it: an upgrade keeps its lease, and no step waits more for the disk than the first.
+void locks_keep_their_options(corering::db &db) {
+    auto a = db.new_session(), b = db.new_session();
+    lock_options leased = lock_options::shared();
+    leased.lease = milliseconds(30000);
+    {
+        auto lock = a.acquire("options", leased);
+        lock.upgrade();
+        const auto parts = db.lock_info("options");
+        CHECK(parts.size() == 1 && parts[0].mode == CORERING_LOCK_EXCLUSIVE && parts[0].left_ms <= 30000);
+    }
+    // A share that is gone cannot be upgraded, and the attempt leaves nothing behind.
+    leased.lease = milliseconds(20);
+    auto lost = a.acquire("options", leased);
+    while (!db.lock_info("options").empty()) {
+        std::this_thread::yield();
+    }
+    const auto why = thrown([&] { lost.upgrade(milliseconds(5000)); });
+    CHECK(why.code == CORERING_ERROR_NOT_HELD && why.message.find("lost") != std::string::npos);
+    CHECK(db.lock_info("options").empty());
+    CHECK(b.acquire("options", lock_options().waiting(milliseconds(0))).token() > lost.token());
+    CHECK(thrown([&] { lost.unlock(); }).code == CORERING_ERROR_NOT_HELD);
+
+    lock_options quick;
+    quick.durability = corering::durability::none();
+    a.acquire("options", quick).unlock();
+    const auto before = db.stats().flushes;
+    for (int n = 0; n < 50; n++) {
+        auto lock = a.acquire("options", quick);
+        lock.downgrade();
+        lock.upgrade();
+        if (n % 2 == 0) {
+            lock.unlock();
+        }
+    }
+    CHECK(db.stats().flushes - before < 25);
+}
+
+/// The session's thread renews what has a ttl, until it is given back, and says when it cannot; it does not renew leases.
+void locks_are_kept_alive(corering::db &db) {
+    const auto at_once = lock_options().waiting(milliseconds(0));
+    auto own = db.new_session(), other = db.new_session();
+    lock_options with_ttl, leased, shared = lock_options::shared();
+    with_ttl.ttl = shared.ttl = leased.lease = milliseconds(1000);
+    {
+        auto lost = own.acquire("leased", leased);
+        auto lock = own.acquire("kept", with_ttl), reading = own.acquire("read", shared);
+        auto too = other.acquire("read", lock_options::shared());
+        auto moved = std::move(lock);
+        std::thread upgrade([&] { reading.upgrade(); });
+        std::this_thread::sleep_for(milliseconds(2500));
+        CHECK(thrown([&] { other.acquire("kept", at_once); }).code == CORERING_ERROR_LOCK_HELD);
+        CHECK(db.put("k", "kept", guarded_by(moved)) > 0 && moved.lost() == CORERING_OK);
+        CHECK(db.lock_info("kept")[0].left_ms <= 1000 && db.lock_info("read").size() == 3);
+        CHECK(thrown([&] { db.put("k", "late", guarded_by(lost)); }).code == CORERING_ERROR_FENCED);
+        too.unlock();
+        upgrade.join();
+        std::this_thread::sleep_for(milliseconds(1500));
+        CHECK(db.put("k", "kept", guarded_by(reading)) > 0 && reading.lost() == CORERING_OK);
+    }
+    CHECK(db.lock_info("kept").empty() && db.lock_info("read").empty());
+
+    with_ttl.ttl = milliseconds(300);
+    auto queue = db.new_queue(4);
+    queue.acquire(1, own, "granted", with_ttl);
+    pollfd poller{queue.fd(), POLLIN, 0};
+    CHECK(poll(&poller, 1, 30000) == 1);
+    const auto reaped = queue.reap();
+    auto granted = own.granted("granted", reaped[0].version(), 1, with_ttl);
+    std::this_thread::sleep_for(milliseconds(700));
+    CHECK(db.put("k", "granted", guarded_by(granted)) > 0);
+    // Given back behind its back.
+    CHECK(corering_lock_release(db.raw(), &own.key(), "granted", 7, 0, nullptr, nullptr, nullptr) == CORERING_OK);
+    while (granted.lost() == CORERING_OK) {
+        std::this_thread::yield();
+    }
+    CHECK(granted.lost() == CORERING_ERROR_NOT_HELD && own.lost() == CORERING_OK);
+
+    corering::session_options alone;
+    alone.keep_alive = false;
+    auto idle = db.new_session(alone);
+    auto lost = idle.acquire("idle", with_ttl);
+    while (!db.lock_info("idle").empty()) {
+        std::this_thread::yield();
+    }
+    CHECK(thrown([&] { lost.unlock(); }).code == CORERING_ERROR_NOT_HELD);
+}
+
 /// The thread keeps a session alive beyond its time to live, without it the session ends, and a kept key goes on with it.
 void keeping_alive(corering::db &db) {
     corering::session_options options;
@@ -522,6 +610,50 @@ void transactions(corering::db &db) {
     CHECK(runs == 1);
     CHECK(db.try_transact([](corering::transaction &quiet) { return quiet.try_put("t1", "quiet"); }));
     CHECK(db.get("t1")->view() == "quiet");
+    runs = 0;
+    CHECK(db.try_transact([&](corering::transaction &again) -> corering::result<corering::done> {
+        (void)again.try_get("t1");
+        if (++runs < 3) {
+            (void)db.try_put("t1", "by another");
+        }
+        return again.try_put("t1", "quiet at last");
+    }));
+    CHECK(runs == 3 && db.get("t1")->view() == "quiet at last");
+
+    // Nor after it committed by itself, whatever another call then answers.
+    const auto loses = [&] {
+        auto other = db.begin();
+        (void)other.get("t1");
+        db.put("t1", "by another");
+        other.put("t2", "never");
+        return other.try_commit();
+    };
+    runs = 0;
+    CHECK(thrown([&] {
+              db.transact([&](corering::transaction &once) {
+                  CHECK(++runs == 1);
+                  once.put("t3", "once");
+                  (void)once.commit();
+                  (void)loses().value();
+              });
+          }).code == CORERING_ERROR_CONFLICT);
+    CHECK(db.get("t3")->view() == "once");
+    const auto quiet = db.try_transact([&](corering::transaction &once) -> corering::result<corering::done> {
+        CHECK(++runs == 2);
+        (void)once.try_put("t3", "twice").ok();
+        (void)once.try_commit().ok();
+        return loses().error();
+    });
+    CHECK(!quiet && quiet.error().code == CORERING_ERROR_CONFLICT && db.get("t3")->view() == "twice");
+    // Before it, it does run again.
+    runs = 0;
+    db.transact([&](corering::transaction &again) {
+        again.put("t3", "again");
+        if (++runs < 3) {
+            (void)loses().value();
+        }
+    });
+    CHECK(runs == 3 && db.get("t3")->view() == "again");
 
     auto session = db.new_session();
     auto lock = session.acquire("of t");
@@ -561,7 +693,9 @@ void transactions(corering::db &db) {
     auto later = db.begin();
     queue.get_for_update(1, later, "account0");
     later.put("account0", "0");
+    CHECK(!later.may_have_committed());
     queue.commit(2, later);
+    CHECK(later.may_have_committed());
     for (std::size_t left = 2; left > 0;) {
         for (const auto &one : queue.reap()) {
             left--;
@@ -585,6 +719,8 @@ int main(int argc, char **argv) {
     many_at_once(db);
     moving(dir);
     locks(db);
+    locks_keep_their_options(db);
+    locks_are_kept_alive(db);
     keeping_alive(db);
     asynchronous_locks(db);
     losses(db);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 import threading
@@ -28,7 +29,7 @@ def eventually(holds: Callable[[], bool]) -> None:
 def test_a_session_is_told_what_it_lost(db: corering.Database) -> None:
     with db.session() as session:
         assert session.next_loss(timeout=0) is None
-        lock = session.lock("leased", ttl=0.02)
+        lock = session.lock("leased", lease=0.02)
         assert lock.acquire()
         assert session.next_loss(timeout=30) == corering.Loss(b"leased", lock.token)
         with session.lock("given", ttl=10):
@@ -43,7 +44,7 @@ def test_a_session_is_told_what_it_lost(db: corering.Database) -> None:
 def test_a_task_is_told_what_its_session_lost(tmp_path: Path) -> None:
     async def main() -> None:
         async with await aio.open(tmp_path / "db", **SMALL) as db:
-            async with db.lock("leased", ttl=0.3) as lock:
+            async with db.lock("leased", lease=0.3) as lock:
                 waiting = asyncio.ensure_future(db.next_loss(lock.session))
                 await asyncio.sleep(0.01)
                 assert not waiting.done()
@@ -144,7 +145,7 @@ def test_threads_with_sessions_exclude_each_other(db: corering.Database) -> None
 
 def test_a_lease_that_is_not_renewed_is_lost(db: corering.Database) -> None:
     with db.session() as other:
-        lock = db.lock("l", ttl=1)
+        lock = db.lock("l", lease=1)
         lock.take(0)
         for _ in range(4):
             time.sleep(0.3)
@@ -154,6 +155,132 @@ def test_a_lease_that_is_not_renewed_is_lost(db: corering.Database) -> None:
                 db.put(b"k", b"late", guard=lock)
             with pytest.raises((corering.LeaseExpiredError, corering.NotHeldError)):
                 lock.renew()
+
+
+def test_a_ttl_is_kept_alive_and_a_lease_is_not(db: corering.Database) -> None:
+    with db.session() as other, db.session() as own:
+        leased = db.lock("leased", lease=1)
+        assert leased.acquire()
+        with db.lock("name", ttl=1) as lock, own.semaphore("permits", 2, units=2, ttl=1) as permits:
+            # Taken again and released once, it is held.
+            assert lock.acquire()
+            lock.release()
+            time.sleep(3)
+            assert not other.lock("name").acquire(blocking=False)
+            assert not other.semaphore("permits", 2).acquire(blocking=False)
+            assert db.put(b"k", b"held", guard=[lock, permits]) > 0 and lock.lost is None
+            (part,) = db.lock_info("name")
+            assert part.token == lock.token and part.left is not None and 0 < part.left <= 1
+        time.sleep(0.5)
+        for held in (lock, permits):
+            # One that was released is renewed no more.
+            assert not held.held and held.lost is None
+        assert db.lock_info("name") == [] and db.lock_info("leased") == []
+        with other.lock("leased", blocking=False), pytest.raises(corering.FencedError):
+            db.put(b"k", b"late", guard=leased)
+    with pytest.raises(ValueError):
+        db.lock("name", ttl=1, lease=1)
+
+
+def test_a_ttl_is_kept_alive_through_an_upgrade(db: corering.Database) -> None:
+    with db.session() as a, db.session() as b:
+        with a.lock("l", mode="shared", ttl=0.6) as one:
+            two = b.lock("l", mode="shared")
+            assert two.acquire()
+            upgrade = threading.Thread(target=one.upgrade)
+            upgrade.start()
+            time.sleep(1.5)
+            assert len(db.lock_info("l")) == 3, "it keeps its share while it waits"
+            two.release()
+            upgrade.join()
+            time.sleep(1.5)
+            (part,) = db.lock_info("l")
+            assert part.token == one.token and part.mode == "exclusive" and one.lost is None
+
+
+def test_a_lock_that_cannot_be_kept_alive_is_lost(db: corering.Database) -> None:
+    # Nobody renews what a session without a thread holds,
+    idle = db.session(keep_alive=False)
+    lock = idle.lock("l", ttl=0.05)
+    assert lock.acquire()
+    eventually(lambda: db.lock_info("l") == [])
+    # nor what no object holds any more; who renews is told when it is in vain.
+    session = db.session()
+    session.lock("forgotten", ttl=0.05).acquire()
+    eventually(lambda: db.lock_info("forgotten") == [])
+    lock = session.lock("l", ttl=0.3)
+    assert lock.acquire() and lock.lost is None
+    again = db.session(key=session.key, keep_alive=False).lock("l")
+    assert again.acquire() and again.release() and lock.lost is None
+    same = db.session(key=session.key, keep_alive=False).lock("l")
+    same.granted(lock.token)
+    same.release()
+    eventually(lambda: isinstance(lock.lost, corering.NotHeldError))
+    assert lock.acquire() and lock.lost is None and db.put(b"k", b"v", guard=lock) > 0
+    db.kill_session(session.id)
+    eventually(lambda: isinstance(lock.lost, (corering.NoSessionError, corering.NotHeldError)))
+
+
+PAUSED = """
+import sys, time, corering
+with corering.open(sys.argv[1], shards=2, pin_threads=False) as db, db.session() as session:
+    lock = session.lock("l", ttl=1)
+    lock.acquire()
+    print("held", flush=True)
+    sys.stdin.readline()
+    try:
+        db.put(b"k", b"late", guard=lock)
+    except corering.FencedError:
+        print("fenced", flush=True)
+    while lock.lost is None:
+        time.sleep(0.002)
+    print(session.lost, flush=True)
+"""
+
+
+def test_a_process_that_is_stopped_loses_its_lock(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", PAUSED, str(tmp_path / "db")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    holder.send_signal(signal.SIGSTOP)
+    time.sleep(1.5)
+    holder.send_signal(signal.SIGCONT)
+    said, _ = holder.communicate("\n", timeout=60)
+    assert said == "fenced\nNone\n" and holder.returncode == 0
+
+
+def test_a_share_that_is_gone_cannot_be_upgraded(db: corering.Database) -> None:
+    with db.session() as a, db.session() as b:
+        lock = a.lock("l", mode="shared", lease=0.02)
+        assert lock.acquire()
+        eventually(lambda: db.lock_info("l") == [])
+        with pytest.raises(corering.NotHeldError, match="lost"):
+            lock.upgrade(timeout=5)
+        assert db.lock_info("l") == [] and isinstance(lock.lost, corering.NotHeldError)
+        with b.lock("l", blocking=False) as other:
+            assert other.token > lock.token
+        with pytest.raises(corering.NotHeldError):
+            lock.release()
+        with a.lock("l", mode="shared", lease=60) as held:
+            held.upgrade()
+            (part,) = db.lock_info("l")
+            assert part.mode == "exclusive" and part.left is not None and part.left <= 60
+
+
+def test_a_lock_is_changed_and_given_back_as_durably_as_it_was_taken(db: corering.Database) -> None:
+    with db.session() as session:
+        with session.lock("l", durability="none"):
+            pass
+        before = db.stats().flushes
+        for _ in range(50):
+            with session.lock("l", durability="none") as lock:
+                lock.downgrade()
+                lock.upgrade()
+        assert db.stats().flushes - before < 25
 
 
 def test_a_session_lives_while_it_is_kept_alive(db: corering.Database) -> None:
@@ -255,6 +382,23 @@ def test_locks_of_coroutines(tmp_path: Path) -> None:
                     async with db.lock("s2", blocking=False):
                         pass
                 waiting.result().session.close()
+            assert db._db.sessions() == []
+
+    asyncio.run(main())
+
+
+def test_a_ttl_of_coroutines_is_kept_alive(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with await aio.open(tmp_path / "db", **SMALL) as db:
+            async with db.lock("leased", lease=1) as leased, db.lock("name", ttl=1) as lock:
+                time.sleep(1.5)  # A loop that is busy loses nothing either.
+                await asyncio.sleep(1.5)
+                with pytest.raises(corering.LockHeldError):
+                    async with db.lock("name", blocking=False):
+                        pass
+                assert await db.put(b"k", b"held", guard=lock) > 0 and lock.lost is None
+                with pytest.raises(corering.FencedError):
+                    await db.put(b"k", b"late", guard=leased)
             assert db._db.sessions() == []
 
     asyncio.run(main())

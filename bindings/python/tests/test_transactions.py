@@ -175,6 +175,63 @@ def test_it_is_run_until_it_commits_and_never_after_another_error(db: corering.D
     assert len(tries) == 1
 
 
+def lose(db: corering.Database) -> None:
+    """A conflict of another transaction."""
+    with db.transaction() as tx:
+        tx[b"mine"] = tx.get(b"theirs", b"")
+        db[b"theirs"] = b"changed"
+
+
+def test_what_committed_by_itself_is_not_run_again(db: corering.Database) -> None:
+    runs: list[str] = []
+
+    def commits(tx: corering.Transaction) -> None:
+        assert not runs
+        runs.append("commits")
+        tx[b"k"] = b"%d" % len(runs)
+        tx.commit()
+        with pytest.raises(corering.TransactionEndedError):
+            tx.commit()
+        lose(db)
+
+    with pytest.raises(corering.ConflictError):
+        db.transact(commits)
+    assert runs == ["commits"] and db[b"k"] == b"1"
+
+    def does_not(tx: corering.Transaction) -> None:
+        runs.append("does not")
+        if len(runs) < 4:
+            lose(db)
+        tx[b"k"] = b"%d" % len(runs)
+
+    db.transact(does_not)
+    assert runs[1:] == ["does not"] * 3 and db[b"k"] == b"4"
+
+    async def main() -> None:
+        async with AsyncDatabase(db) as adb:
+
+            async def commits(tx: AsyncTransaction) -> None:
+                assert len(runs) == 4
+                runs.append("as a task")
+                tx.put(b"k", b"%d" % len(runs))
+                await tx.commit()
+                lose(db)
+
+            with pytest.raises(corering.ConflictError):
+                await adb.transact(commits)
+
+            async def does_not(tx: AsyncTransaction) -> None:
+                runs.append("does not, as a task")
+                if len(runs) < 8:
+                    lose(db)
+                tx.put(b"k", b"%d" % len(runs))
+
+            await adb.transact(does_not)
+
+    asyncio.run(main())
+    assert runs[4:] == ["as a task"] + ["does not, as a task"] * 3 and db[b"k"] == b"8"
+
+
 def test_a_timeout(db: corering.Database) -> None:
     with pytest.raises(corering.TransactionTooOldError), db.transaction(timeout=0.02) as tx:
         time.sleep(0.05)
@@ -287,6 +344,32 @@ def test_a_cancelled_task_gives_up_its_keys(db: corering.Database) -> None:
 
     asyncio.run(run())
     assert db[b"k"] == b"v"
+
+
+def test_a_task_that_is_cancelled_while_it_commits_asks_the_fate(db: corering.Database) -> None:
+    async def run() -> None:
+        async with AsyncDatabase(db) as adb:
+            begun: list[AsyncTransaction] = []
+
+            async def writes(tx: AsyncTransaction) -> None:
+                begun.append(tx)
+                tx.put(b"k", b"v")
+
+            # One turn of the loop takes the task to its commit, and the next hears of it, if at all, behind the cancellation.
+            task = asyncio.create_task(adb.transact(writes))
+            await asyncio.sleep(0)
+            assert [tx.open for tx in begun] == [False]
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            (tx,) = begun
+            assert tx.version is None
+            while (commit := await adb.fate(tx.id)) is None:
+                await asyncio.sleep(0.001)
+            value = db.get_value(b"k")
+            assert value is not None and value.version == commit
+
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 WRITER = """

@@ -68,7 +68,13 @@ fn every_misuse_gets_a_status_under_valgrind() {
 
 #[test]
 fn the_examples_work() {
-    for source in ["c/examples/hello.c", "c/examples/poll.c", "cpp/examples/hello.cpp", "cpp/examples/locks.cpp"] {
+    for source in [
+        "c/examples/hello.c",
+        "c/examples/poll.c",
+        "cpp/examples/hello.cpp",
+        "cpp/examples/locks.cpp",
+        "cpp/examples/recipes.cpp",
+    ] {
         let dir = workplace("examples");
         run(&compile(source, &[], dir.path()), dir.path());
     }

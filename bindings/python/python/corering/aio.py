@@ -169,7 +169,7 @@ class AsyncDatabase:
                     answer = await f(tx)
                 return answer
             except Error as error:
-                if not is_lost_race(error):
+                if tx._committed or not is_lost_race(error):
                     raise
             await asyncio.sleep(pause(self._db._db, attempt))
             attempt += 1
@@ -191,7 +191,7 @@ class AsyncDatabase:
 
     def lock(self, name: Union[str, BytesLike], **how: Any) -> AsyncLock:
         """As `Database.lock`, for `async with db.lock(name) as lock:`. Each has a session of its own, so that tasks exclude each
-        other, too."""
+        other, too; a thread keeps it alive, and the lock if it has a `ttl`, also while the loop is busy."""
         return AsyncLock(self, lambda session: session.lock(name, **how))
 
     def semaphore(self, name: Union[str, BytesLike], permits: int, **how: Any) -> AsyncLock:
@@ -400,7 +400,8 @@ class AsyncTransaction(TransactionBase):
     async def commit(self) -> int:
         """Ends it, and returns the commit once that is durable and seen everywhere; 0 if it wrote nothing."""
         queue = self._of._queue
-        done = await self._of._submit(lambda at: self._send(queue, at))
+        with self._commits():
+            done = await self._of._submit(lambda at: self._send(queue, at))
         self.version = done.version
         return done.version
 

@@ -247,7 +247,8 @@ class Database(Reader):
 
     def transact(self, f: Callable[[Transaction], T], **how: Any) -> T:
         """Runs `f` in a transaction and commits it, again and again until that succeeds; returns what `f` returned. Any exception but
-        that others were faster ends it, and so does an outcome that nobody knows (`may_have_committed`): it is not run twice then.
+        that others were faster ends it, and so does an outcome that nobody knows (`may_have_committed`), and any exception after `f`
+        committed the transaction by itself: it is not run twice then.
         Settings are those of `transaction`."""
         return transact(self._db, f, How(**how))
 
@@ -285,17 +286,23 @@ class Database(Reader):
         *,
         mode: str = "exclusive",
         ttl: Optional[Span] = None,
+        lease: Optional[Span] = None,
         timeout: Optional[float] = None,
         blocking: bool = True,
         durability: Optional[DurabilityLike] = None,
     ) -> Lock:
         """A lock, held within `with db.lock(name) as lock:`, `"exclusive"` or `"shared"`. Waits `timeout` seconds for it, or as long as
-        it takes, or, not `blocking`, not at all. With a `ttl` it is lost unless it is renewed within so many seconds.
+        it takes, or, not `blocking`, not at all.
+
+        It is held until it is released or its session ends. With a `ttl` its lease is so many seconds, and the thread that keeps the
+        session alive renews it three times in each: it is lost (`Lock.lost`, and what it guards is refused) only if that cannot, such as
+        when the process was stopped for longer. A `lease` is not renewed by itself: it is lost after so many seconds, unless the program
+        calls `renew`.
 
         All locks of a database object that are made so belong to one session, which may take a lock again: they exclude other
         sessions. Threads that are to exclude each other each need a `session` of their own."""
         return self._session().lock(
-            name, mode=mode, ttl=ttl, timeout=timeout, blocking=blocking, durability=durability
+            name, mode=mode, ttl=ttl, lease=lease, timeout=timeout, blocking=blocking, durability=durability
         )
 
     def semaphore(
@@ -305,13 +312,21 @@ class Database(Reader):
         *,
         units: int = 1,
         ttl: Optional[Span] = None,
+        lease: Optional[Span] = None,
         timeout: Optional[float] = None,
         blocking: bool = True,
         durability: Optional[DurabilityLike] = None,
     ) -> Lock:
         """As `lock`: `units` of `permits`, of which everybody who uses the name says the same number."""
         return self._session().semaphore(
-            name, permits, units=units, ttl=ttl, timeout=timeout, blocking=blocking, durability=durability
+            name,
+            permits,
+            units=units,
+            ttl=ttl,
+            lease=lease,
+            timeout=timeout,
+            blocking=blocking,
+            durability=durability,
         )
 
     def _session(self) -> Session:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 import threading
+import time
 import weakref
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Optional, Union
 
 from ._native import ffi, lib
-from .errors import Error, LockHeldError, LockTimeoutError, check, error
+from .errors import Error, LockHeldError, LockTimeoutError, check, error, last_error
 from .settings import BytesLike, DurabilityLike, Span, as_bytes, as_durability, milliseconds
 
 #: How a lock is taken: "exclusive" or "shared".
@@ -18,6 +18,8 @@ _MODE_NAMES = {**{number: name for name, number in _MODES.items()}, lib.CORERING
 
 #: Of the session that a database makes for its locks.
 DEFAULT_TTL = 10.0
+
+_SHARE_LOST = "the share was lost before it could be upgraded, and the lock is not held; take it anew"
 
 
 class SessionKey(NamedTuple):
@@ -71,20 +73,67 @@ def lock_name(name: Union[str, BytesLike]) -> bytes:
 
 
 class _Keeper:
-    """Keeps a session alive without keeping its owner: a daemon thread that ends with the session."""
+    """Keeps a session alive, and its held locks that have a ttl, without keeping their owners: a daemon thread that ends with the
+    session."""
 
     def __init__(self, db: Any, key: Any, ttl: float) -> None:
         self.db, self.key, self.ttl = db, key, ttl
-        self.stopped = threading.Event()
+        # Reentrant, since the collector may come while it is held, and then end a session by `stop`.
+        self.changed = threading.Condition(threading.RLock())
+        self.stopped = False
         self.lost: Optional[Error] = None
+        #: When each is to be renewed. A lock that nobody has can be released by nobody: it is renewed no more.
+        self.held: weakref.WeakKeyDictionary[Lock, float] = weakref.WeakKeyDictionary()
         self.thread = threading.Thread(target=self.run, name="corering-session", daemon=True)
 
     def run(self) -> None:
-        while not self.stopped.wait(self.ttl / 3):
-            status = lib.corering_session_keep_alive(self.db, self.key)
+        due = time.monotonic() + self.ttl / 3
+        while self.wait(due):
+            now = time.monotonic()
+            if now >= due:
+                status = lib.corering_session_keep_alive(self.db, self.key)
+                if status < 0 and not lib.corering_status_is_retryable(status):
+                    self.lost = error(status, "the session could not be kept alive")
+                    return
+                due = now + self.ttl / 3
+            self.renew(now)
+
+    def wait(self, due: float) -> bool:
+        """Until something is to be done; false once there never is."""
+        with self.changed:
+            if not self.stopped:
+                self.changed.wait(max(0.0, min([due, *self.held.values()]) - time.monotonic()))
+            return not self.stopped
+
+    def renew(self, now: float) -> None:
+        """Those whose time has come."""
+        with self.changed:
+            due = [(lock, lock._token) for lock, at in self.held.items() if at <= now]
+            for lock, _ in due:
+                self.held[lock] = now + (lock.ttl or 0.0) / 3
+        for lock, token in due:
+            status = lib.corering_lock_renew(self.db, self.key, lock.name, len(lock.name), token, ffi.NULL)
             if status < 0 and not lib.corering_status_is_retryable(status):
-                self.lost = error(status, "the session could not be kept alive")
-                return
+                lost = last_error(status)
+                with self.changed:
+                    # Unless it was given back meanwhile, or an upgrade gave it another token.
+                    if lock in self.held and lock._token == token and not lock._upgrading:
+                        del self.held[lock]
+                        lock._lost = lost
+
+    def hold(self, lock: Lock, ttl: float) -> None:
+        with self.changed:
+            self.held[lock] = time.monotonic() + ttl / 3
+            self.changed.notify_all()
+
+    def let_go(self, lock: Lock) -> None:
+        with self.changed:
+            self.held.pop(lock, None)
+
+    def stop(self) -> None:
+        with self.changed:
+            self.stopped = True
+            self.changed.notify_all()
 
 
 class Session:
@@ -97,7 +146,7 @@ class Session:
         self._closed = False
         if keep_alive:
             self._keeper.thread.start()
-        self._stop = weakref.finalize(self, self._keeper.stopped.set)
+        self._stop = weakref.finalize(self, self._keeper.stop)
 
     @property
     def key(self) -> SessionKey:
@@ -124,7 +173,8 @@ class Session:
         return Loss(bytes(ffi.buffer(loss.name, loss.name_len)), int(loss.token))
 
     def keep_alive(self) -> None:
-        """Begins its time to live anew; its thread does so by itself."""
+        """Begins its time to live anew; its thread does so by itself. Without one (`keep_alive=False`) its locks that have a ttl are
+        the program's to `renew`, too."""
         check(lib.corering_session_keep_alive(self._db, self._key))
 
     def lock(
@@ -133,6 +183,7 @@ class Session:
         *,
         mode: str = "exclusive",
         ttl: Optional[Span] = None,
+        lease: Optional[Span] = None,
         timeout: Optional[float] = None,
         blocking: bool = True,
         durability: Optional[DurabilityLike] = None,
@@ -140,7 +191,7 @@ class Session:
         """A lock of this session, to be taken; see `Database.lock`."""
         if mode not in _MODES:
             raise ValueError(f"{mode!r} is no mode of a lock: give 'exclusive' or 'shared'")
-        return Lock(self, lock_name(name), _MODES[mode], 0, 0, ttl, timeout, blocking, durability)
+        return Lock(self, lock_name(name), _MODES[mode], 0, 0, ttl, lease, timeout, blocking, durability)
 
     def semaphore(
         self,
@@ -149,6 +200,7 @@ class Session:
         *,
         units: int = 1,
         ttl: Optional[Span] = None,
+        lease: Optional[Span] = None,
         timeout: Optional[float] = None,
         blocking: bool = True,
         durability: Optional[DurabilityLike] = None,
@@ -157,10 +209,11 @@ class Session:
         if not 1 <= units <= permits:
             raise ValueError(f"{units} of {permits} permits")
         mode = lib.CORERING_LOCK_SEMAPHORE
-        return Lock(self, lock_name(name), mode, permits, units, ttl, timeout, blocking, durability)
+        return Lock(self, lock_name(name), mode, permits, units, ttl, lease, timeout, blocking, durability)
 
     def detach(self) -> SessionKey:
-        """Lets go of it without ending it: it lives on for its time to live, for `Database.session(key=…)`."""
+        """Lets go of it without ending it: it lives on for its time to live, for `Database.session(key=…)`. So do its locks that have a
+        ttl: nobody renews them until they are taken again."""
         self._closed = True
         self._stop()
         return self.key
@@ -193,22 +246,32 @@ class Lock:
         permits: int,
         units: int,
         ttl: Optional[Span],
+        lease: Optional[Span],
         timeout: Optional[float],
         blocking: bool,
         durability: Optional[DurabilityLike],
     ) -> None:
         if timeout is not None and (timeout < 0 or not blocking):
             raise ValueError("a timeout is not negative, and is for a lock that is waited for")
+        if ttl is not None and lease is not None:
+            raise ValueError("give a ttl, which is renewed by itself, or a lease, which is not")
         self.name = name
         self._session = session
         self._timeout, self._blocking = timeout, blocking
         self._token = 0
         self._times = 0
+        self._upgrading = False
+        self._lost: Optional[Error] = None
         self._options = ffi.new("corering_lock_options *")
         check(lib.corering_lock_options_init(self._options, ffi.sizeof("corering_lock_options")))
         self._options.mode, self._options.permits, self._options.units = mode, permits, units
+        #: Seconds after which it is lost if the session's thread does not renew it, which it does; None: it is not renewed.
+        self.ttl: Optional[float] = None
         if ttl is not None:
             self._options.lease_ms = milliseconds(ttl)
+            self.ttl = self._options.lease_ms / 1000
+        elif lease is not None:
+            self._options.lease_ms = milliseconds(lease)
         if durability is not None:
             level = as_durability(durability)
             self._options.durability, self._options.interval_ms = level.level, level.interval_ms
@@ -224,6 +287,11 @@ class Lock:
     def held(self) -> bool:
         """It was taken and not given back. Whether it was lost meanwhile only the store knows: guard your writes."""
         return self._times > 0
+
+    @property
+    def lost(self) -> Optional[Error]:
+        """Why it, or its session, could not be kept alive any more; None while it could. Known only some time after the loss."""
+        return self._lost or self._session.lost
 
     @property
     def session(self) -> Session:
@@ -245,6 +313,9 @@ class Lock:
     def granted(self, token: int) -> None:
         self._token = token
         self._times += 1
+        self._lost = None
+        if self.ttl:
+            self._session._keeper.hold(self, self.ttl)
 
     def acquire(self, blocking: Optional[bool] = None, timeout: Optional[float] = None) -> bool:
         """Takes it, or takes it once more; false if it is held by others, or was not granted in time."""
@@ -264,21 +335,22 @@ class Lock:
         self.granted(int(grant.token))
 
     def release(self) -> bool:
-        """Gives it back; false if its lease had run out before, so that others may have held it since."""
+        """Gives it back, as durably as it was taken; false if its lease had run out before, so that others may have held it since."""
         token, session = self.token, self._session
         self._times = max(0, self._times - 1)
         if self._times == 0:
+            session._keeper.let_go(self)
             self._token = 0
         expired = ffi.new("bool *")
         check(
             lib.corering_lock_release(
-                session._db, session._key, self.name, len(self.name), token, ffi.NULL, ffi.NULL, expired
+                session._db, session._key, self.name, len(self.name), token, self._options, ffi.NULL, expired
             )
         )
         return not expired[0]
 
     def renew(self) -> None:
-        """Its lease begins anew."""
+        """Its lease begins anew. Of a lock with a ttl the session's thread does that by itself."""
         session = self._session
         check(
             lib.corering_lock_renew(session._db, session._key, self.name, len(self.name), self.token, ffi.NULL)
@@ -288,25 +360,38 @@ class Lock:
         """From exclusive to shared, without letting go."""
         session, name = self._session, self.name
         check(
-            lib.corering_lock_downgrade(session._db, session._key, name, len(name), self.token, ffi.NULL, ffi.NULL)
+            lib.corering_lock_downgrade(
+                session._db, session._key, name, len(name), self.token, self._options, ffi.NULL
+            )
         )
 
     def upgrade(self, timeout: Optional[float] = None) -> None:
-        """From shared to exclusive, with a new token: waits for the other holders, and keeps its share meanwhile."""
+        """From shared to exclusive, with a new token: waits for the other holders, and keeps its share meanwhile. `NotHeldError` if the
+        share was lost: others may have held the lock since, and it is not held now."""
         session, name = self._session, self.name
         shared = self.token
         options = ffi.new("corering_lock_options *", self._options[0])
         options.mode = lib.CORERING_LOCK_EXCLUSIVE
         options.wait_ms = self.wait_ms(True, timeout)
         grant = ffi.new("corering_grant *")
-        check(lib.corering_lock_acquire(session._db, session._key, name, len(name), options, grant))
-        assert grant.token >= shared
-        self._token = int(grant.token)
+        self._upgrading = True
+        try:
+            check(lib.corering_lock_acquire(session._db, session._key, name, len(name), options, grant))
+            assert grant.token >= shared
+            self._token = int(grant.token)
+        finally:
+            self._upgrading = False
+        # The share and the grant are one hold, taken twice. A grant that is alone is given back whole.
         check(
             lib.corering_lock_release(
-                session._db, session._key, name, len(name), self._token, ffi.NULL, ffi.NULL, ffi.NULL
+                session._db, session._key, name, len(name), self._token, self._options, ffi.NULL, ffi.NULL
             )
         )
+        if grant.count < 2:
+            session._keeper.let_go(self)
+            # Two of them: one that is raised refers to this object by its traceback.
+            self._lost = error(lib.CORERING_ERROR_NOT_HELD, _SHARE_LOST)
+            raise error(lib.CORERING_ERROR_NOT_HELD, _SHARE_LOST)
 
     def __enter__(self) -> Lock:
         self.take(self.wait_ms(None, None))

@@ -85,6 +85,7 @@ class TransactionBase:
         check(lib.corering_tx_begin(db, how.options(again), made))
         self._tx = ffi.gc(made[0], lib.corering_tx_free)
         self._open = True
+        self._committed = False
         if how.guard is not None:
             self.guard(how.guard)
 
@@ -203,6 +204,16 @@ class TransactionBase:
         self._open = False
         check(lib.corering_tx_rollback(self._tx))
 
+    @contextlib.contextmanager
+    def _commits(self) -> Iterator[None]:
+        """Around a commit. `_committed`: it took place, or nobody knows whether it did."""
+        before, self._committed = self._committed, True
+        try:
+            yield
+        except Error as error:
+            self._committed = before or error.may_have_committed
+            raise
+
     def _give_up(self) -> None:
         """At the end of a block that an exception left."""
         if self._open:
@@ -283,7 +294,8 @@ class Transaction(TransactionBase):
         """Ends it, and returns the commit once that is durable and seen everywhere; 0 if it wrote nothing."""
         self._open = False
         version = ffi.new("uint64_t *")
-        check(lib.corering_tx_commit(self._tx, version))
+        with self._commits():
+            check(lib.corering_tx_commit(self._tx, version))
         self.version = int(version[0])
         return self.version
 
@@ -341,7 +353,7 @@ def transact(db: Any, f: Callable[[Transaction], T], how: How) -> T:
                 answer = f(tx)
             return answer
         except Error as error:
-            if not is_lost_race(error):
+            if tx._committed or not is_lost_race(error):
                 raise
         time.sleep(pause(db, attempt))
         attempt += 1
