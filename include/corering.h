@@ -1175,6 +1175,11 @@ typedef struct corering_tx_usage {
 } corering_tx_usage;
 
 /**
+ * What `corering_transact` runs: it reads and writes by `tx`, and answers 0 or more to commit, an error's status to give up.
+ */
+typedef int32_t (*corering_tx_function)(struct corering_tx *tx, void *context);
+
+/**
  * How long something took, in nanoseconds.
  */
 typedef struct corering_latency {
@@ -2343,7 +2348,8 @@ corering_status corering_tx_guard(struct corering_tx *tx,
  * Writes: the commit to `version`, if given; 0 if it wrote nothing.
  * Threads: one at a time for a transaction; blocks until the commit is durable and seen everywhere.
  * Status: OK; CONFLICT: nothing was done, run it again; FENCED; TRANSACTION_ENDED; TRANSACTION_TOO_OLD; INVALID_HANDLE; CLOSED;
- *   FORKED; BUSY; NO_SPACE; POISONED: ask `corering_tx_fate` after the next opening.
+ *   FORKED; BUSY; NO_SPACE; POISONED: ask `corering_tx_fate` after the next opening; INVALID_ARGUMENT, and it is still open, for the
+ *   transaction of a function that `corering_transact` runs.
  * Safety: `version` is null or writable.
  */
 corering_status corering_tx_commit(struct corering_tx *tx,
@@ -2375,6 +2381,33 @@ corering_status corering_tx_fate(struct corering_db *db,
                                  uint64_t *version);
 
 /**
+ * Runs `function` in a transaction and commits it: again and again, in new transactions of the same age and with pauses between
+ * them (`corering_tx_pause_ns`), until that succeeds or fails for another reason than others' work. `options` may be null.
+ *
+ * `function` is given the transaction and `context`, and may be run any number of times: what it does besides reading and writing by
+ * the transaction must bear that. If it answers 0 or more, the transaction is committed; if it answers CONFLICT or BUSY, as a call
+ * with the transaction may, it is run again; any other error gives up: nothing was written, and that error is the answer here. It must
+ * not commit. If it rolls back or frees the transaction, the answer is TRANSACTION_ENDED, unless it gives up.
+ *
+ * A commit whose outcome is not known, or a full disk, ends it: nothing is run again that may have been done. To ask
+ * `corering_tx_fate` then, have the function keep `corering_tx_get_id`.
+ *
+ * Owns: the library owns the transaction; `function` must not keep it. Iterators that it made are still to be freed.
+ * Writes: the commit to `version`, if given; 0 if it wrote nothing.
+ * Threads: any; `function` runs in the calling thread only, with no lock of the library held, and may call whatever it likes.
+ *   Blocks until the commit is durable and seen everywhere.
+ * Status: OK; what `function` gave up with; what `corering_tx_begin` and `corering_tx_commit` give, but no CONFLICT and no BUSY;
+ *   INVALID_ARGUMENT for null, or if `function` answers with a number below 0 that is no status.
+ * Safety: `options` is null or begins with its size; `version` is null or writable; `function` is a function of this type that can be
+ *   called with `context`, and returns: no `longjmp` may leave it, and an exception that does ends the process.
+ */
+corering_status corering_transact(struct corering_db *db,
+                                  const struct corering_tx_options *options,
+                                  corering_tx_function function,
+                                  void *context,
+                                  uint64_t *version);
+
+/**
  * How long to wait before a transaction that failed `attempt` times before is run again: drawn at random below 50 us,
  * doubled with each attempt up to 50 ms.
  *
@@ -2395,8 +2428,8 @@ corering_status corering_tx_pause_ns(struct corering_db *db,
  * Owns: the caller keeps the handle.
  * Writes: nothing.
  * Threads: one at a time for a transaction; does not wait for the disk.
- * Status: OK; BUSY if the queue is full: the transaction is still open; INVALID_ARGUMENT, also for the transaction of another database;
- *   INVALID_HANDLE; CLOSED; FORKED.
+ * Status: OK; BUSY if the queue is full: the transaction is still open; INVALID_ARGUMENT, also for the transaction of another database,
+ *   and for that of a function that `corering_transact` runs; INVALID_HANDLE; CLOSED; FORKED.
  * Safety: no pointers but the handles.
  */
 corering_status corering_queue_commit(struct corering_queue *queue,

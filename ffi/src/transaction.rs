@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)] // exports only; pointers are raw.rs's
 
+use std::ffi::c_void;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::op::{Answer, corering_op_kind};
 use crate::options;
 use crate::queue::{Queue, corering_queue};
 use crate::raw::c_struct;
+use crate::registry::Retired;
 use crate::status::corering_status::{self, *};
 
 /// A transaction over any keys. For one thread at a time.
@@ -38,6 +40,11 @@ pub enum corering_isolation {
     CORERING_ISOLATION_SNAPSHOT = 1,
 }
 use corering_isolation::*;
+
+/// What `corering_transact` runs: it reads and writes by `tx`, and answers 0 or more to commit, an error's status to give up.
+// "C-unwind": an exception that leaves it is stopped by the guard, which ends the process.
+#[allow(non_camel_case_types)]
+pub type corering_tx_function = Option<extern "C-unwind" fn(tx: *mut corering_tx, context: *mut c_void) -> i32>;
 
 /// Flags of `corering_tx_options`.
 #[allow(non_camel_case_types, dead_code)]
@@ -150,14 +157,25 @@ pub(crate) struct Txn {
     pub db: Arc<Db>,
     id: TransactionId,
     number: TxNumber,
+    /// It is committed by `corering_transact`, and by nobody else: so that what ran it knows whether it may run again.
+    is_transacted: bool,
     inner: Mutex<Transaction>,
 }
 
 impl Txn {
-    fn begin(db: &Arc<Db>, options: TransactionOptions) -> Result<Txn, Failure> {
+    fn begin(db: &Arc<Db>, options: TransactionOptions, is_transacted: bool) -> Result<Txn, Failure> {
         let transaction = db.client.begin(options)?;
         let (id, number) = (transaction.id(), transaction.number());
-        Ok(Txn { db: Arc::clone(db), id, number, inner: Mutex::new(transaction) })
+        Ok(Txn { db: Arc::clone(db), id, number, is_transacted, inner: Mutex::new(transaction) })
+    }
+
+    fn check_commit(&self) -> Result<(), Failure> {
+        if self.is_transacted {
+            return Err(Failure::argument(
+                "corering_transact commits this transaction itself: return 0 from the function instead",
+            ));
+        }
+        Ok(())
     }
 
     /// For a short step.
@@ -181,6 +199,26 @@ impl Txn {
             Ok(mut inner) if !inner.is_open() => inner.rollback().map_or_else(Failure::from, |()| error.into()),
             Ok(_) => error.into(),
             Err(failure) => failure,
+        }
+    }
+
+    /// Commits or gives up, as the function of `corering_transact` answered.
+    fn do_as_answered(&self, answer: i32) -> Result<Attempt, Failure> {
+        if answer >= 0 {
+            let pending = self.lock()?.commit();
+            return match pending.wait() {
+                Ok(commit) => Ok(Attempt::Committed(commit)),
+                // A full disk is retryable, too, but not by trying at once.
+                Err(error @ (Error::Tx(_) | Error::Busy { .. })) if error.is_retryable() => Ok(Attempt::Again),
+                Err(error) => Err(error.into()),
+            };
+        }
+        match corering_status::from_number(answer) {
+            Some(CORERING_ERROR_CONFLICT | CORERING_ERROR_BUSY) => Ok(Attempt::Again),
+            Some(status) => Ok(Attempt::GaveUp(status)),
+            None => Err(Failure::argument(format!(
+                "the function answered {answer}, which is no corering_status; nothing was written"
+            ))),
         }
     }
 
@@ -229,7 +267,7 @@ pub unsafe extern "C" fn corering_tx_begin(
         let db = using::<Arc<Db>, _>(db)?;
         db.check_open()?;
         let options = c.options(options, corering_tx_options::NEW)?.to_engine()?;
-        out.set(object::publish(Object::Tx(Arc::new(Txn::begin(&db, options)?)))?);
+        out.set(object::publish(Object::Tx(Arc::new(Txn::begin(&db, options, false)?)))?);
         Ok(CORERING_OK)
     })
 }
@@ -385,13 +423,17 @@ pub unsafe extern "C" fn corering_tx_guard(
 /// Writes: the commit to `version`, if given; 0 if it wrote nothing.
 /// Threads: one at a time for a transaction; blocks until the commit is durable and seen everywhere.
 /// Status: OK; CONFLICT: nothing was done, run it again; FENCED; TRANSACTION_ENDED; TRANSACTION_TOO_OLD; INVALID_HANDLE; CLOSED;
-///   FORKED; BUSY; NO_SPACE; POISONED: ask `corering_tx_fate` after the next opening.
+///   FORKED; BUSY; NO_SPACE; POISONED: ask `corering_tx_fate` after the next opening; INVALID_ARGUMENT, and it is still open, for the
+///   transaction of a function that `corering_transact` runs.
 /// Safety: `version` is null or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn corering_tx_commit(tx: *mut corering_tx, version: *mut u64) -> corering_status {
     guarded!(|c| {
         let out = c.out(version);
-        let pending = using::<Arc<Txn>, _>(tx)?.lock()?.commit();
+        let txn = using::<Arc<Txn>, _>(tx)?;
+        txn.check_commit()?;
+        let pending = txn.lock()?.commit();
+        drop(txn);
         out.set(pending.wait()?.0);
         Ok(CORERING_OK)
     })
@@ -441,6 +483,79 @@ pub unsafe extern "C" fn corering_tx_fate(
     })
 }
 
+/// How an attempt of `corering_transact` ended.
+enum Attempt {
+    Committed(CommitTs),
+    /// Nothing was done, and others' work is why.
+    Again,
+    /// The function says so; the text is that of the call that failed in it.
+    GaveUp(corering_status),
+}
+
+/// Runs the function once, and does what it answers.
+fn attempt(txn: &Arc<Txn>, function: impl FnOnce(*mut corering_tx) -> i32) -> Result<Attempt, Failure> {
+    let tx = object::publish::<corering_tx>(Object::Tx(Arc::clone(txn)))?;
+    let answer = function(tx);
+    // From here on nobody finds it by its handle; the function may have freed that.
+    let retired = object::retire(tx, HandleKind::Tx).ok().flatten();
+    let attempt = txn.do_as_answered(answer);
+    // Whoever waits for a key is told, and then no call uses it.
+    txn.end();
+    drop(retired.map(Retired::finish));
+    attempt
+}
+
+/// Runs `function` in a transaction and commits it: again and again, in new transactions of the same age and with pauses between
+/// them (`corering_tx_pause_ns`), until that succeeds or fails for another reason than others' work. `options` may be null.
+///
+/// `function` is given the transaction and `context`, and may be run any number of times: what it does besides reading and writing by
+/// the transaction must bear that. If it answers 0 or more, the transaction is committed; if it answers CONFLICT or BUSY, as a call
+/// with the transaction may, it is run again; any other error gives up: nothing was written, and that error is the answer here. It must
+/// not commit. If it rolls back or frees the transaction, the answer is TRANSACTION_ENDED, unless it gives up.
+///
+/// A commit whose outcome is not known, or a full disk, ends it: nothing is run again that may have been done. To ask
+/// `corering_tx_fate` then, have the function keep `corering_tx_get_id`.
+///
+/// Owns: the library owns the transaction; `function` must not keep it. Iterators that it made are still to be freed.
+/// Writes: the commit to `version`, if given; 0 if it wrote nothing.
+/// Threads: any; `function` runs in the calling thread only, with no lock of the library held, and may call whatever it likes.
+///   Blocks until the commit is durable and seen everywhere.
+/// Status: OK; what `function` gave up with; what `corering_tx_begin` and `corering_tx_commit` give, but no CONFLICT and no BUSY;
+///   INVALID_ARGUMENT for null, or if `function` answers with a number below 0 that is no status.
+/// Safety: `options` is null or begins with its size; `version` is null or writable; `function` is a function of this type that can be
+///   called with `context`, and returns: no `longjmp` may leave it, and an exception that does ends the process.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn corering_transact(
+    db: *mut corering_db,
+    options: *const corering_tx_options,
+    function: corering_tx_function,
+    context: *mut c_void,
+    version: *mut u64,
+) -> corering_status {
+    guarded!(|c| {
+        let out = c.out(version);
+        // The handle is let go of: the function may close the database.
+        let db = Arc::clone(&*using::<Arc<Db>, _>(db)?);
+        let mut options = c.options(options, corering_tx_options::NEW)?.to_engine()?;
+        let function = function.ok_or_else(|| Failure::argument("function is null"))?;
+        let mut attempts = 0_u32;
+        loop {
+            db.check_open()?;
+            let txn = Arc::new(Txn::begin(&db, options.clone(), true)?);
+            options.again = Some(txn.number);
+            match attempt(&txn, |tx| function(tx, context))? {
+                Attempt::Committed(commit) => {
+                    out.set(commit.0);
+                    return Ok(CORERING_OK);
+                }
+                Attempt::GaveUp(status) => return Ok(status),
+                Attempt::Again => std::thread::sleep(db.client.pause(attempts)),
+            }
+            attempts = attempts.saturating_add(1);
+        }
+    })
+}
+
 /// How long to wait before a transaction that failed `attempt` times before is run again: drawn at random below 50 us,
 /// doubled with each attempt up to 50 ms.
 ///
@@ -470,8 +585,8 @@ pub unsafe extern "C" fn corering_tx_pause_ns(
 /// Owns: the caller keeps the handle.
 /// Writes: nothing.
 /// Threads: one at a time for a transaction; does not wait for the disk.
-/// Status: OK; BUSY if the queue is full: the transaction is still open; INVALID_ARGUMENT, also for the transaction of another database;
-///   INVALID_HANDLE; CLOSED; FORKED.
+/// Status: OK; BUSY if the queue is full: the transaction is still open; INVALID_ARGUMENT, also for the transaction of another database,
+///   and for that of a function that `corering_transact` runs; INVALID_HANDLE; CLOSED; FORKED.
 /// Safety: no pointers but the handles.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn corering_queue_commit(
@@ -482,6 +597,7 @@ pub unsafe extern "C" fn corering_queue_commit(
     guarded!(|_c| {
         let queue = using::<Queue, _>(queue)?;
         let txn = of_queue(&queue, tx)?;
+        txn.check_commit()?;
         let mut inner = txn.lock()?;
         let kind = corering_op_kind::CORERING_OP_COMMIT as u32;
         queue.submit(user_data, kind, |commit: CommitTs| Answer::Written { version: commit.0 }, |_| inner.commit())?;

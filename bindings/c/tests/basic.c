@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <time.h>
 
 static bool equals(const corering_value *value, const char *text)
@@ -986,6 +987,190 @@ static void test_asynchronous_transactions(corering_db *db)
     CHECK_OK(corering_tx_free(gone));
 }
 
+/* ---- functions that are run in a transaction until it commits ---- */
+
+enum way { COMMITS, GIVES_UP, ANSWERS_A_CONFLICT, COMMITS_BY_ITSELF, ROLLS_BACK, FREES, ANSWERS_NONSENSE, CLOSES };
+
+struct transacted {
+    corering_db *db;
+    enum way way;
+    int disturbed; /* so many runs are */
+    int runs;
+    uint64_t age;
+    corering_tx_id first, last;
+};
+
+/* Adds one to the number at "counted", which others change meanwhile in the runs that are disturbed. */
+static int32_t add_one(corering_tx *tx, void *context)
+{
+    struct transacted *own = (struct transacted *)context;
+    corering_value value;
+    char text[24];
+    uint64_t age;
+    long n = 0;
+    int32_t status = corering_tx_get(tx, TEXT("counted"), NULL, &value);
+    if (status == CORERING_OK) {
+        (void)snprintf(text, sizeof text, "%.*s", (int)value.len, (const char *)value.data);
+        n = strtol(text, NULL, 10);
+        CHECK_OK(corering_value_free(&value));
+    }
+    CHECK_OK(corering_tx_number(tx, &age));
+    CHECK(own->runs == 0 || own->age == age);
+    own->age = age;
+    CHECK_OK(corering_tx_get_id(tx, &own->last));
+    if (own->runs++ == 0) {
+        own->first = own->last;
+    }
+    if (own->disturbed >= own->runs) {
+        CHECK_OK(corering_put(own->db, TEXT("counted"), text, (size_t)snprintf(text, sizeof text, "%ld", n + 100), NULL, NULL));
+    }
+    if (status >= 0) {
+        status = corering_tx_put(tx, TEXT("counted"), text, (size_t)snprintf(text, sizeof text, "%ld", n + 1), NULL);
+    }
+    switch (own->way) {
+    case GIVES_UP:
+        return CORERING_ERROR_OVERFLOW;
+    case ANSWERS_A_CONFLICT:
+        return own->runs < 4 ? CORERING_ERROR_CONFLICT : CORERING_OK;
+    case COMMITS_BY_ITSELF:
+        CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_tx_commit(tx, NULL));
+        return CORERING_OK;
+    case ROLLS_BACK:
+        CHECK_OK(corering_tx_rollback(tx));
+        return CORERING_OK;
+    case FREES:
+        CHECK_OK(corering_tx_free(tx));
+        return CORERING_OK;
+    case ANSWERS_NONSENSE:
+        return -9999;
+    case CLOSES:
+        CHECK_OK(corering_close(own->db));
+        return CORERING_OK;
+    default:
+        /* An answer above zero is none of an error. */
+        return status >= 0 ? CORERING_REFUSED : status;
+    }
+}
+
+static void *add_many(void *db)
+{
+    int n;
+    for (n = 0; n < 50; n++) {
+        struct transacted own = {.db = db, .way = COMMITS};
+        CHECK_OK(corering_transact(db, NULL, add_one, &own, NULL));
+    }
+    return NULL;
+}
+
+static void test_transact(const char *dir)
+{
+    static const struct {
+        enum way way;
+        int32_t wanted;
+        int runs;
+    } ends[] = {
+        {GIVES_UP, CORERING_ERROR_OVERFLOW, 1},
+        {ANSWERS_A_CONFLICT, CORERING_OK, 4},
+        {COMMITS_BY_ITSELF, CORERING_OK, 1},
+        {ROLLS_BACK, CORERING_ERROR_TRANSACTION_ENDED, 1},
+        {FREES, CORERING_ERROR_TRANSACTION_ENDED, 1},
+        {ANSWERS_NONSENSE, CORERING_ERROR_INVALID_ARGUMENT, 1},
+        {CLOSES, CORERING_ERROR_CLOSED, 1},
+    };
+    corering_db *db = open_db(dir, "transact");
+    struct transacted own = {.db = db, .way = COMMITS, .disturbed = 2};
+    corering_tx_options options;
+    corering_stats stats;
+    uint64_t version = 0, found;
+    char text[24];
+    long counted = 201;
+    pthread_t threads[4];
+    size_t n;
+
+    /* Twice others come first: it is run again, and what it did then is not there. */
+    CHECK_OK(corering_transact(db, NULL, add_one, &own, &version));
+    CHECK(own.runs == 3 && version > 0);
+    expect(db, "counted", "201");
+    CHECK_OK(corering_tx_fate(db, &own.last, &found));
+    CHECK(found == version && memcmp(&own.first, &own.last, sizeof own.first) != 0);
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_tx_fate(db, &own.first, NULL));
+
+    /* What it may not do is refused, and is not done in part. */
+    CHECK_OK(corering_tx_options_init(&options, sizeof options));
+    options.flags = CORERING_TX_READ_ONLY;
+    own = (struct transacted){.db = db, .way = COMMITS};
+    version = 7;
+    CHECK_STATUS(CORERING_ERROR_READ_ONLY, corering_transact(db, &options, add_one, &own, &version));
+    CHECK(own.runs == 1 && version == 0);
+
+    for (n = 0; n < 4; n++) {
+        CHECK(pthread_create(&threads[n], NULL, add_many, db) == 0);
+    }
+    for (n = 0; n < 4; n++) {
+        CHECK(pthread_join(threads[n], NULL) == 0);
+    }
+    counted += 4 * 50;
+
+    for (n = 0; n < sizeof ends / sizeof ends[0]; n++) {
+        (void)snprintf(text, sizeof text, "%ld", counted);
+        expect(db, "counted", text);
+        own = (struct transacted){.db = db, .way = ends[n].way};
+        version = 7;
+        CHECK_STATUS(ends[n].wanted, corering_transact(db, NULL, add_one, &own, &version));
+        CHECK(own.runs == ends[n].runs);
+        CHECK((version > 0) == (ends[n].wanted == CORERING_OK));
+        counted += ends[n].wanted == CORERING_OK;
+        if (ends[n].way != CLOSES) {
+            stats.struct_size = sizeof stats;
+            CHECK_OK(corering_get_stats(db, CORERING_ALL_SHARDS, &stats));
+            CHECK(stats.tx_open == 0);
+        }
+    }
+    /* The last one closed it, and so nothing was written. */
+    db = open_db(dir, "transact");
+    (void)snprintf(text, sizeof text, "%ld", counted);
+    expect(db, "counted", text);
+    CHECK_OK(corering_close(db));
+}
+
+/* What a transaction may not exceed: bytes, and its time. */
+static void test_limits_of_transactions(corering_db *db)
+{
+    enum { LEN = 48 << 20 };
+    char *value = (char *)calloc(1, LEN);
+    corering_tx_options options;
+    corering_tx_usage usage;
+    corering_tx *tx = begin(db, 0, 0);
+    CHECK(value != NULL);
+    CHECK_OK(corering_tx_put(tx, TEXT("large 1"), value, LEN, NULL));
+    CHECK_OK(corering_tx_put(tx, TEXT("large 2"), value, LEN, NULL));
+    CHECK_STATUS(CORERING_ERROR_TRANSACTION_TOO_LARGE, corering_tx_put(tx, TEXT("large 3"), value, LEN, NULL));
+    usage.struct_size = sizeof usage;
+    CHECK_OK(corering_tx_get_usage(tx, &usage));
+    CHECK(usage.write_bytes > 2 * (uint64_t)LEN && usage.write_bytes < usage.write_bytes_max);
+    /* It is still open, without that call. */
+    expect_in(tx, "large 3", NULL);
+    CHECK_OK(corering_tx_put(tx, TEXT("large 1"), TEXT("small"), NULL));
+    CHECK_OK(corering_tx_put(tx, TEXT("large 2"), TEXT("small"), NULL));
+    CHECK_OK(corering_tx_commit(tx, NULL));
+    CHECK_OK(corering_tx_free(tx));
+    expect(db, "large 2", "small");
+    free(value);
+
+    CHECK_OK(corering_tx_options_init(&options, sizeof options));
+    options.timeout_ms = 1;
+    CHECK_OK(corering_tx_begin(db, &options, &tx));
+    sleep_ms(20);
+    CHECK_STATUS(CORERING_ERROR_TRANSACTION_TOO_OLD, corering_tx_put(tx, TEXT("late"), TEXT("v"), NULL));
+    CHECK(!corering_status_is_retryable(CORERING_ERROR_TRANSACTION_TOO_OLD));
+    CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_commit(tx, NULL));
+    CHECK_OK(corering_tx_free(tx));
+    CHECK_OK(corering_tx_begin(db, &options, &tx));
+    sleep_ms(20);
+    CHECK_STATUS(CORERING_ERROR_TRANSACTION_TOO_OLD, corering_tx_commit(tx, NULL));
+    CHECK_OK(corering_tx_free(tx));
+}
+
 /* The fate of a transaction is known by its id, also in the next opening. */
 static void test_fate(const char *dir)
 {
@@ -1042,6 +1227,8 @@ int main(int argc, char **argv)
     test_conflicts(db);
     test_guarded_transaction(db);
     test_asynchronous_transactions(db);
+    test_limits_of_transactions(db);
+    test_transact(dir);
     test_fate(dir);
     test_stats(db);
     test_open(dir);

@@ -16,7 +16,7 @@ import corering
 
 from .conftest import SMALL
 
-ROUNDS = int(os.environ.get("CORERING_CRASH_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("CORERING_TEST_CRASH_ROUNDS", "4"))
 
 WRITER = """
 import asyncio, os, sys, threading

@@ -18,7 +18,7 @@ from corering.aio import AsyncDatabase, AsyncTransaction
 
 from .conftest import SMALL
 
-ROUNDS = int(os.environ.get("CORERING_CRASH_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("CORERING_TEST_CRASH_ROUNDS", "4"))
 
 
 def keys(count: int = 16) -> list[bytes]:

@@ -172,14 +172,18 @@ fn docs(session: &mut Session, request: Request<'_>) -> Outcome {
 }
 
 fn document(reply: &mut Reply<'_>, command: &Command, full_name: &str) {
+    let syntax = syntax(command, full_name);
+    let fields = [
+        Some(("summary", command.summary)),
+        Some(("since", command.since)),
+        Some(("group", command.group.name())),
+        Some(("complexity", command.complexity)),
+        // Redis tells a tree of `arguments` here; clients pass over fields that they do not know.
+        syntax.as_deref().map(|syntax| ("syntax", syntax)),
+    ];
     reply.bulk(full_name.as_bytes());
-    reply.map(4 + usize::from(!command.subcommands.is_empty()));
-    for (field, text) in [
-        ("summary", command.summary),
-        ("since", command.since),
-        ("group", command.group.name()),
-        ("complexity", command.complexity),
-    ] {
+    reply.map(fields.iter().flatten().count() + usize::from(!command.subcommands.is_empty()));
+    for (field, text) in fields.into_iter().flatten() {
         reply.bulk(field.as_bytes());
         reply.bulk(text.as_bytes());
     }
@@ -191,6 +195,16 @@ fn document(reply: &mut Reply<'_>, command: &Command, full_name: &str) {
     for sub in command.subcommands {
         document(reply, sub, &format!("{}|{}", command.name, sub.name));
     }
+}
+
+/// How the command is written; none if the table does not say.
+fn syntax(command: &Command, full_name: &str) -> Option<String> {
+    let name = full_name.replace('|', " ").to_ascii_uppercase();
+    if !command.usage.is_empty() {
+        return Some(format!("{name} {}", command.usage));
+    }
+    let words = i32::try_from(name.split(' ').count()).ok()?;
+    (command.arity == words).then_some(name)
 }
 
 fn list(session: &mut Session, request: Request<'_>) -> Outcome {

@@ -194,7 +194,7 @@ pub struct Command {
     pub since: &'static str,
     pub summary: &'static str,
     pub complexity: &'static str,
-    /// What HELP shows behind a subcommand's name.
+    /// What HELP and COMMAND DOCS show behind the name.
     pub usage: &'static str,
     pub tips: &'static [&'static str],
     pub subcommands: &'static [Command],

@@ -33,6 +33,7 @@ pub const COMMANDS: &[Command] = &[
     row("set", -3, "1.0.0", WRITE, Handler::Now(set))
         .keys(&[Keys::one(1, Access::RW.or(Access::ACCESS).or(Access::UPDATE).or(Access::VARIABLE))
             .noted("RW and ACCESS due to the optional `GET` argument")])
+        .usage("<key> <value> [NX | XX | IFEQ <value> | IFNE <value>] [GET] [EX s | PX ms | EXAT unix-s | PXAT unix-ms | KEEPTTL]")
         .summary("Sets the string of a key, whatever it held, with conditions and an expiry if asked for."),
     row("setnx", 3, "1.0.0", WRITE_FAST, Handler::Now(setnx))
         .keys(NEW_KEY)
@@ -51,9 +52,11 @@ pub const COMMANDS: &[Command] = &[
         .summary("Returns the string of a key and deletes the key."),
     row("delifeq", 3, "9.0.0", Flags::WRITE.or(Flags::FAST), Handler::Now(delifeq))
         .keys(REMOVE_KEY)
+        .usage("<key> <value>")
         .summary("Deletes a key if its string is the one given (as Valkey 9 does)."),
     row("delex", -2, "8.4.0", Flags::WRITE.or(Flags::FAST), Handler::Now(delex))
         .keys(&[Keys::one(1, Access::RW.or(Access::DELETE).or(Access::VARIABLE))])
+        .usage("<key> [IFEQ <value> | IFNE <value>]")
         .summary("Deletes a key, if its string is (IFEQ) or is not (IFNE) the one given (as Redis 8.4 does)."),
     row("getex", -2, "6.2.0", Flags::WRITE.or(Flags::FAST), Handler::Now(getex))
         .keys(&[Keys::one(1, Access::RW.or(Access::ACCESS).or(Access::UPDATE))

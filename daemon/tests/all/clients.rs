@@ -399,3 +399,44 @@ fn info_counts() {
     let one = client.text("INFO clients");
     assert!(one.starts_with("# Clients\r\n") && !one.contains("# Server"));
 }
+
+/// The fields of what COMMAND DOCS says of one command.
+fn docs(client: &mut Client, name: &str) -> Vec<(String, Value)> {
+    let reply = client.words(&format!("COMMAND DOCS {name}"));
+    let [_, Value::Array(fields)] = reply.as_array().unwrap() else { panic!("{name}: {reply:?}") };
+    let text = |value: &Value| String::from_utf8(value.as_bytes().unwrap().to_vec()).unwrap();
+    fields.chunks_exact(2).map(|field| (text(&field[0]), field[1].clone())).collect()
+}
+
+/// No other place but the manual has them.
+#[test]
+fn our_own_commands_are_told_about_with_their_options() {
+    let server = Server::start(&["--shards", "1"]);
+    let mut client = server.client();
+    let names = client.words("COMMAND LIST");
+    let names = names.as_array().unwrap().iter().map(|name| String::from_utf8_lossy(name.as_bytes().unwrap()));
+    let families =
+        [("lock.", 7), ("session.", 7), ("key.", 6), ("tx.", 14), ("guard", 1), ("delifeq", 1), ("delex", 1)];
+    let mut found = [0; 7];
+    for name in names {
+        let Some(family) = families.iter().position(|(family, _)| name.starts_with(family)) else { continue };
+        found[family] += 1;
+        let fields = docs(&mut client, &name);
+        let field = |wanted: &str| match fields.iter().find(|(field, _)| field == wanted) {
+            Some((_, Value::Bulk(text))) => String::from_utf8_lossy(text).into_owned(),
+            other => panic!("{name}: {wanted} is {other:?}"),
+        };
+        assert!(field("summary").len() > 10, "{name}");
+        let syntax = field("syntax");
+        let (first, options) = syntax.split_once(' ').unwrap_or((&syntax, ""));
+        assert_eq!(first, name.to_ascii_uppercase());
+        assert_eq!(options.is_empty(), name == "session.list", "{syntax}");
+    }
+    assert!(families.iter().zip(found).all(|((_, least), found)| found >= *least), "{found:?} of {families:?}");
+    let syntax = |client: &mut Client, name: &str| docs(client, name).into_iter().find(|(field, _)| field == "syntax");
+    let acquire = "LOCK.ACQUIRE <name> [SHARED | PERMITS n [UNITS k]] [WAIT ms | BLOCK] [LEASE ms] [SESSION id secret] [SYNC | NONE]";
+    assert_eq!(syntax(&mut client, "lock.acquire").unwrap().1, bulk(acquire));
+    assert_eq!(syntax(&mut client, "client|kill").unwrap().1.as_bytes().unwrap()[..12], *b"CLIENT KILL ");
+    assert_eq!(syntax(&mut client, "client|id").unwrap().1, bulk("CLIENT ID"));
+    assert_eq!(syntax(&mut client, "getrange"), None, "where the table says nothing");
+}

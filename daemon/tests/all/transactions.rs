@@ -121,6 +121,97 @@ fn money_is_neither_made_nor_lost() {
     assert!(text.contains(&format!("exec_refused_watched:{retries}\r\n")), "{retries} {text}");
 }
 
+/// How often each of two makes all keys by MSETNX.
+const ROUNDS: i64 = 150;
+
+/// MSETNX, RENAMENX, DEL and UNLINK over shards against each other, and against readers that see all keys at one moment.
+#[test]
+fn commands_on_many_keys_are_one_step_over_shards() {
+    let server = Server::start(&["--shards", "3"]);
+    let keys = |name: &str| (0..8).map(|i| format!(" {name}:{i}")).collect::<String>();
+    let pairs = |name: &str, value: i64| (0..8).map(|i| format!(" {name}:{i} {value}")).collect::<String>();
+    let over = AtomicBool::new(false);
+    // Each wants to be the one that has made all of them; each makes them away again, in one step too.
+    let set_and_delete = |who: i64, delete: &str| {
+        let mut client = server.client();
+        let (mut made, mut refused) = (0, 0_i64);
+        while made < ROUNDS {
+            match client.integer(&format!("MSETNX{}", pairs("many", who))) {
+                1 => {
+                    made += 1;
+                    // Nobody else deletes them while they are ours.
+                    assert_eq!(balances(client.words(&format!("MGET{}", keys("many")))), [who; 8]);
+                    assert_eq!(client.integer(&format!("{delete}{}", keys("many"))), 8, "{delete}");
+                }
+                0 => refused += 1,
+                other => panic!("MSETNX answered {other}"),
+            }
+        }
+        refused
+    };
+    // Both delete whatever is there, and what is there is all.
+    let delete_whatever_is_there = |delete: &str| {
+        let mut client = server.client();
+        let mut deleted = 0;
+        while !over.load(Ordering::Relaxed) {
+            client.integer(&format!("MSETNX{}", pairs("open", 1)));
+            match client.integer(&format!("{delete}{}", keys("open"))) {
+                8 => deleted += 1,
+                0 => {}
+                other => panic!("{delete} found {other} of 8 keys that come and go together"),
+            }
+        }
+        deleted
+    };
+    // A few tokens on more places: who moves one to a place that is taken is refused, and none is lost.
+    let rename = |seed: u64| {
+        let mut client = server.client();
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut moved, mut refused) = (0, 0);
+        while !over.load(Ordering::Relaxed) {
+            let (from, to) = (random.usize(..8), random.usize(..8));
+            match client.words(&format!("RENAMENX token:{from} token:{to}")) {
+                Value::Integer(1) => moved += 1,
+                Value::Integer(0) => refused += 1,
+                other => assert_eq!(other.as_bytes().unwrap(), b"ERR no such key", "token:{from} to token:{to}"),
+            }
+        }
+        (moved, refused)
+    };
+    let look = || {
+        let mut client = server.client();
+        while !over.load(Ordering::Relaxed) {
+            for name in ["many", "open"] {
+                let seen = client.words(&format!("MGET{}", keys(name)));
+                let seen = seen.as_array().unwrap();
+                assert!(seen.iter().all(|value| *value == seen[0]), "{name}: {seen:?}");
+            }
+            let tokens = client.words(&format!("MGET{}", keys("token")));
+            let mut tokens: Vec<i64> =
+                tokens.as_array().unwrap().iter().filter(|value| **value != Value::Null).map(number).collect();
+            tokens.sort_unstable();
+            assert_eq!(tokens, [0, 1, 2], "a token is at one place");
+        }
+    };
+    server.client().ok("MSET token:0 0 token:1 1 token:2 2");
+    std::thread::scope(|scope| {
+        let makers = [(1, "DEL"), (2, "UNLINK")].map(|(who, delete)| scope.spawn(move || set_and_delete(who, delete)));
+        let deleters = ["DEL", "UNLINK"].map(|delete| scope.spawn(move || delete_whatever_is_there(delete)));
+        let movers = [3, 4].map(|seed| scope.spawn(move || rename(seed)));
+        let looker = scope.spawn(look);
+        // They end by themselves, also by a check that fails, and end the others.
+        let made = makers.map(|maker| maker.join());
+        over.store(true, Ordering::Relaxed);
+        let refused: i64 = made.into_iter().map(|refused| refused.unwrap()).sum();
+        let deleted = deleters.map(|deleter| deleter.join().unwrap());
+        let moved = movers.map(|mover| mover.join().unwrap());
+        looker.join().unwrap();
+        // All of it happened.
+        assert!(refused > 0 && deleted.iter().all(|deleted| *deleted > 0), "{refused} {deleted:?}");
+        assert!(moved.iter().all(|(moved, refused)| *moved > 0 && *refused > 0), "{moved:?}");
+    });
+}
+
 #[test]
 fn watch_hears_of_other_connections() {
     let server = Server::start(&["--shards", "2"]);

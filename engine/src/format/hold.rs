@@ -105,17 +105,20 @@ pub fn hold_key(name: &[u8], session: SessionId, key: &mut Vec<u8>) {
     key.extend_from_slice(&session.0.to_be_bytes());
 }
 
-/// The name and session of a hold's key.
+/// The name and session of a hold's key. Under another place than its own a hold would be seen and never let go.
 pub fn parse_hold_key(key: &[u8]) -> Result<(&[u8], SessionId), Damage> {
     let bad = || Damage::new(0, format!("{} bytes are no key of a hold", key.len()));
     let (place, session) = key.split_last_chunk::<SESSION_LEN>().ok_or_else(bad)?;
-    let session = SessionId(u64::from_be_bytes(*session));
-    match place.split_last() {
-        Some((0, name)) => Ok((name, session)),
-        Some((1, [b'{', name @ .., b'}'])) => Ok((name, session)),
-        Some((2, place)) if place.len() > HASHED_LEN => Ok((&place[HASHED_LEN..], session)),
-        Some(_) | None => Err(bad()),
+    let name = match place.split_last() {
+        Some((0, name)) => name,
+        Some((1, [b'{', name @ .., b'}'])) => name,
+        Some((2, place)) if place.len() > HASHED_LEN => &place[HASHED_LEN..],
+        Some(_) | None => return Err(bad()),
+    };
+    if place_of(name) != place {
+        return Err(bad());
     }
+    Ok((name, SessionId(u64::from_be_bytes(*session))))
 }
 
 pub fn session_key(session: SessionId) -> [u8; SESSION_LEN] {
@@ -260,6 +263,20 @@ mod tests {
                 since_unix_ms: since,
             };
             prop_assert_eq!(StoredHold::decode(&hold.encode()).unwrap(), hold);
+        }
+
+        #[test]
+        fn other_keys_are_refused_or_say_the_same(
+            name in prop::collection::vec(prop::sample::select(b"ab{}\0\x01".to_vec()), 0..12),
+            form in 0u8..4,
+            session: u64,
+        ) {
+            let key = [name.as_slice(), &[form], &session.to_be_bytes()].concat();
+            if let Ok((name, session)) = parse_hold_key(&key) {
+                let mut again = Vec::new();
+                hold_key(name, session, &mut again);
+                prop_assert_eq!(again, key);
+            }
         }
 
         #[test]

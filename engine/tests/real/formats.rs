@@ -1,10 +1,14 @@
-//! For every layout: what was encoded is what is decoded. The fuzz targets (`fuzz/`) say the other half: what is decoded is
+//! For every layout that is read back: what was encoded is what is decoded. The fuzz targets (`fuzz/`) say the other half: what is decoded is
 //! what would be encoded.
 
 use corering_engine::format::batch::{BATCH_HEADER_LEN, BatchHeader, Frames, HeaderAt, body_is_right, decode_header};
 use corering_engine::format::block::{BlockBuilder, BlockId, BlockRef, EntryRef, Op, cmp_versions};
 use corering_engine::format::bloom::{self, BloomBuilder, BloomRef};
+use corering_engine::format::ephemeral::{decode_entry, encode_entry, entry_key, parse_entry_key};
 use corering_engine::format::footer::Footer;
+use corering_engine::format::hold::{
+    StoredHold, StoredSession, hold_key, parse_hold_key, parse_session_key, session_key,
+};
 use corering_engine::format::manifest::{KeyBound, Manifest, TableMeta};
 use corering_engine::format::mirror::{self, CopyAt};
 use corering_engine::format::record::{Joined, OpRef, RecordRef, encode, encoded_len};
@@ -14,7 +18,7 @@ use corering_engine::format::table_index::{BlockPlace, IndexBuilder, IndexRef};
 use corering_engine::format::{footer, frame};
 use corering_engine::wal::LogIdentity;
 use corering_engine::wal::stage::{SLOT_BATCH_AT, begin_slot, find_slots};
-use corering_engine::{CommitTs, Expiry, Keyspace, Kind, Life, Lsn, ShardId};
+use corering_engine::{CommitTs, Expiry, FencingToken, Keyspace, Kind, Life, Lsn, Mode, SessionId, ShardId};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 
@@ -24,6 +28,12 @@ fn lsn() -> impl Strategy<Value = Lsn> {
 
 fn bytes(len_max: usize) -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 0..=len_max)
+}
+
+fn mode() -> impl Strategy<Value = Mode> {
+    let semaphore =
+        (1..=u32::MAX).prop_flat_map(|permits| (1..=permits).prop_map(move |units| Mode::Semaphore { permits, units }));
+    prop_oneof![Just(Mode::Exclusive), Just(Mode::Shared), semaphore]
 }
 
 /// Keyspace, key, and what a version says.
@@ -223,5 +233,31 @@ proptest! {
         prop_assert_eq!(found.len(), 1);
         prop_assert_eq!((found[0].lsn, found[0].previous, found[0].frames), (lsn, previous, payloads.len() as u32));
         prop_assert_eq!(&found[0].payload, &body);
+    }
+
+    #[test]
+    fn hold_of_a_lock(name in bytes(60), session: u64, mode in mode(), count in 1..=u32::MAX, numbers: [u64; 3]) {
+        let [token, lease, since_unix_ms] = numbers;
+        // Zero says that there is none.
+        let (token, lease_ms) = (Some(token).filter(|n| n % 2 > 0).map(FencingToken), Some(lease).filter(|n| n % 2 > 0));
+        let hold = StoredHold { mode, count, token, lease_ms, since_unix_ms };
+        prop_assert_eq!(StoredHold::decode(&hold.encode()), Ok(hold));
+        let mut key = Vec::new();
+        hold_key(&name, SessionId(session), &mut key);
+        prop_assert_eq!(parse_hold_key(&key), Ok((name.as_slice(), SessionId(session))));
+    }
+
+    #[test]
+    fn session(id: u64, secret: u128, ttl_ms: u64, label in bytes(60)) {
+        let session = StoredSession { secret, ttl_ms, label };
+        prop_assert_eq!(StoredSession::decode(&session.encode()), Ok(session));
+        prop_assert_eq!(parse_session_key(&session_key(SessionId(id))), Ok(SessionId(id)));
+    }
+
+    #[test]
+    fn entry_of_an_ephemeral_key(key in bytes(60), keyspace: u16, session: u64) {
+        prop_assert_eq!(decode_entry(&encode_entry(SessionId(session))), Ok(SessionId(session)));
+        let entry = entry_key(Keyspace(keyspace), &key);
+        prop_assert_eq!(parse_entry_key(&entry), Ok((Keyspace(keyspace), key.as_slice())));
     }
 }

@@ -205,6 +205,27 @@ fn g_single_read_skew_with_a_write() {
     assert_eq!(t.now(1), 18);
 }
 
+/// Rows that a search would find once another has changed them are not found, and a transaction that writes does not commit on that.
+#[test]
+fn g_single_using_predicate_dependencies() {
+    for writes in [false, true] {
+        let t = Table::new();
+        let (mut one, mut two) = (t.begin(), t.begin());
+        assert_eq!(t.all(&mut one).iter().filter(|value| **value % 5 == 0).count(), 2);
+        assert_eq!(t.get(&mut two, 0), 10);
+        t.set(&mut two, 0, 12);
+        t.commits(two);
+        assert!(t.all(&mut one).iter().all(|value| value % 3 != 0), "12 is of the other");
+        if writes {
+            one.put(KS, b"counted", b"0").unwrap();
+            t.aborts(one);
+        } else {
+            t.commits(one);
+        }
+        assert_eq!((t.now(0), t.now(1)), (12, 20));
+    }
+}
+
 #[test]
 fn g2_item_write_skew() {
     let t = Table::new();

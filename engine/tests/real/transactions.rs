@@ -384,6 +384,34 @@ fn limits_and_wrong_calls_have_clear_errors() {
     assert!(matches!(open.commit().wait(), Err(Error::Closed)));
 }
 
+/// It is still open then, without the read that was one too many; a transaction that only reads has no such limit.
+#[test]
+fn reads_have_a_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir);
+    let client = engine.client();
+    let key = |n: u64| format!("none{n}").into_bytes();
+    let mut many = begin(&client);
+    let max = many.usage().reads_max;
+    for n in 0..max {
+        assert!(many.get(KS, &key(n)).unwrap().is_none());
+    }
+    let full =
+        |r: &TxError| matches!(r, TxError::TooLarge { what: "reads", used, max: of } if *used == max + 1 && *of == max);
+    refused(many.get(KS, &key(max)), full);
+    refused(many.scan(ScanRange::prefix(KS, b"none"), 1), full);
+    assert!(many.is_open());
+    assert_eq!(many.usage().reads, max);
+    many.put(KS, b"k", b"v").unwrap();
+    many.commit().wait().unwrap();
+    assert_eq!(bytes(&client, b"k"), Some(b"v".to_vec()));
+    let mut reader = with(&client, |options| options.read_only = true);
+    for n in 0..=max {
+        assert!(reader.get(KS, &key(n)).unwrap().is_none());
+    }
+    assert_eq!(reader.usage().reads, 0);
+}
+
 #[test]
 fn money_is_neither_made_nor_lost_among_many_threads() {
     const ACCOUNTS: u64 = 8;

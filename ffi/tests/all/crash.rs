@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::{compile, expect_success, workplace};
 
-/// Kills and restarts on the same directory, for each level. `CORERING_CRASH_ROUNDS` makes it more.
+/// Kills and restarts on the same directory, for each level. `CORERING_TEST_CRASH_ROUNDS` makes it more.
 fn rounds() -> u32 {
-    std::env::var("CORERING_CRASH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
+    std::env::var("CORERING_TEST_CRASH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
 }
 
 /// Runs the writer for a while, kills it, and returns what it had acknowledged.

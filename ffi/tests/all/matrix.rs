@@ -18,7 +18,12 @@ fn functions(header: &str) -> Vec<(String, Vec<String>)> {
         .collect::<Vec<_>>()
         .join(" ");
     let declared = code.split(';').filter_map(|declaration| {
-        let (before, parameters) = declaration.trim().strip_suffix(')')?.rsplit_once('(')?;
+        // A type of functions is no function.
+        let declaration = declaration.trim();
+        if declaration.starts_with("typedef") {
+            return None;
+        }
+        let (before, parameters) = declaration.strip_suffix(')')?.rsplit_once('(')?;
         let name = before.rsplit([' ', '*']).next()?;
         let parameters = parameters.split(',').map(|one| one.split_whitespace().collect::<Vec<_>>().join(" "));
         name.starts_with("corering_").then(|| (name.to_owned(), parameters.filter(|one| one != "void").collect()))
@@ -45,7 +50,7 @@ fn rows_of(header: &str) -> BTreeSet<String> {
         }
         for parameter in &parameters {
             let name = name_of(parameter);
-            if parameter.contains('*') {
+            if parameter.contains('*') || parameter.starts_with("corering_tx_function ") {
                 row("null", name);
             }
             if parameter.starts_with("size_t ") && !parameter.contains('*') {

@@ -13,7 +13,7 @@ fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-const EXPORTED: [&str; 91] = [
+const EXPORTED: [&str; 92] = [
     "corering_abi_version",
     "corering_batch_clear",
     "corering_batch_commit",
@@ -77,6 +77,7 @@ const EXPORTED: [&str; 91] = [
     "corering_status_may_have_committed",
     "corering_status_name",
     "corering_sync",
+    "corering_transact",
     "corering_tx_begin",
     "corering_tx_commit",
     "corering_tx_delete",

@@ -3,9 +3,11 @@
 mod batch;
 mod block;
 mod bloom;
+mod ephemeral;
 mod footer;
 mod frame;
 mod glob;
+mod hold;
 mod index;
 mod long_double;
 mod manifest;
@@ -30,9 +32,11 @@ pub const TARGETS: &[Target] = targets![
     batch,
     block,
     bloom,
+    ephemeral,
     footer,
     frame,
     glob,
+    hold,
     index,
     long_double,
     manifest,
