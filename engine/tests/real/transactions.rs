@@ -574,6 +574,8 @@ fn an_age_is_taken_over_only_from_a_transaction_that_has_ended() {
     engine.close().unwrap();
 }
 
+type Writes = BTreeMap<u64, Option<Vec<u8>>>;
+
 /// Beside a model that copies all writes at each savepoint.
 #[test]
 fn savepoints_of_any_order_are_those_of_a_copy_and_leave_nothing() {
@@ -583,8 +585,8 @@ fn savepoints_of_any_order_are_those_of_a_copy_and_leave_nothing() {
     for seed in 0..60u64 {
         let mut rng = Rng::stream(seed, "savepoints");
         let mut tx = begin(&client);
-        let mut model: BTreeMap<u64, Option<Vec<u8>>> = BTreeMap::new();
-        let mut points: Vec<(Savepoint, BTreeMap<u64, Option<Vec<u8>>>)> = Vec::new();
+        let mut model = Writes::new();
+        let mut points: Vec<(Savepoint, Writes)> = Vec::new();
         for step in 0..200u64 {
             let key = rng.below(8);
             match rng.below(10) {
