@@ -111,14 +111,8 @@ impl Client {
                 // Whoever waits for it has looked for something to flush before.
                 held.iter().for_each(|shard| client.shared.shards[shard.index()].kick());
             }
-            Err(error) => {
-                if let Some(number) = joint.ends {
-                    held.iter().for_each(|shard| {
-                        client.shared.shards[shard.index()].with_core(|core| core.end_key_locks(number));
-                    });
-                }
-                joint.program.done(Err(error));
-            }
+            // It may be told with a shard held, so that none is taken here: keys that it kept are free when its time is over.
+            Err(error) => joint.program.done(Err(error)),
         });
     }
 }
