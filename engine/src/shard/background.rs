@@ -245,8 +245,6 @@ async fn settle(tasks: &ShardTasks, upto: CommitTs) -> Result<()> {
 fn stop_if_final(handle: &ShardHandle, error: &Error) {
     if let Error::Io { op: "sync", .. } = error {
         handle.with_core(|core| core.poison(Stage::Checkpoint, error.to_string()));
-        // What waits in the inbox is refused now.
-        handle.pump().set();
     }
 }
 

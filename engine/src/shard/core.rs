@@ -90,6 +90,8 @@ pub struct Outbox {
     pub replies: Vec<(Reply, Result<CommitTs>)>,
     /// The flusher must look again: a deadline was set.
     pub kick_flusher: bool,
+    /// The shard stopped: what waits in its inbox is refused.
+    pub kick_pump: bool,
     /// Background work appeared: a memtable to write, a segment to make.
     pub kick_background: bool,
     /// Something of the locks is due earlier than before.
@@ -599,6 +601,7 @@ impl ShardCore {
     pub fn poison(&mut self, stage: Stage, cause: String) {
         tracing::error!(shard = self.view.id.0, %stage, cause, "the shard stops");
         self.view.poison(Arc::new(Poisoned { shard: self.view.id, stage, cause }));
+        self.outbox.kick_pump = true;
         self.refuse_waiters();
     }
 

@@ -112,6 +112,9 @@ impl ShardHandle {
         if outbox.kick_flusher {
             self.flush.set();
         }
+        if outbox.kick_pump {
+            self.inbox.pump.set();
+        }
         if outbox.kick_background {
             self.spare.set();
             self.checkpoint.set();
