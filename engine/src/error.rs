@@ -150,6 +150,11 @@ impl Error {
         }
     }
 
+    /// A transaction lost against others' work: what to run again at once, after a pause. A full disk is retryable, too, but not so.
+    pub fn is_lost_race(&self) -> bool {
+        matches!(self, Error::Tx(_) | Error::Busy { .. }) && self.is_retryable()
+    }
+
     /// The write was not acknowledged, yet may be found after the next opening.
     pub fn may_have_committed(&self) -> bool {
         matches!(self, Error::Poisoned(_))

@@ -31,8 +31,6 @@ pub struct Root {
     clock: Arc<dyn Clock>,
     /// Until then a lock may be held of which nothing is on disk: the machine was stopped since it was granted.
     closed_until_ms: u64,
-    /// Some of those were lost with the machine.
-    lost_locks: bool,
 }
 
 impl Root {
@@ -40,11 +38,8 @@ impl Root {
     pub fn open(host: &Arc<dyn Host>, options: &Options) -> Result<Root> {
         let (mirror, record) = open_record(host, options)?;
         let (boot, clock) = (host.boot(), host.clock());
-        let lost_ms = if record.boot == boot { 0 } else { record.unsynced_lease_ms };
-        let closed_until_ms = clock.monotonic_ms() + lost_ms;
-        let lost_locks = lost_ms > 0;
-        let kept = Mutex::new((mirror, record));
-        Ok(Root { kept, boot, promised_ms: AtomicU64::new(0), clock, closed_until_ms, lost_locks })
+        let closed_until_ms = clock.monotonic_ms() + lost_ms(&record, boot);
+        Ok(Root { kept: Mutex::new((mirror, record)), boot, promised_ms: AtomicU64::new(0), clock, closed_until_ms })
     }
 
     pub fn record(&self) -> Superblock {
@@ -70,7 +65,7 @@ impl Root {
             record.life = record.life.next();
             record.reserved_commits = CommitTs(start.0 + RESERVE);
             // Once in this boot: who opens a session after that knows what it has.
-            if self.lost_locks && record.sessions_lost_boot != self.boot {
+            if lost_ms(record, self.boot) > 0 && record.sessions_lost_boot != self.boot {
                 (record.sessions_lost, record.sessions_lost_boot) = (start, self.boot);
             }
         })?;
@@ -128,6 +123,11 @@ impl Root {
         })
         .map(drop)
     }
+}
+
+/// The longest lease of a lock that the end of another boot may have taken; zero if there was none.
+fn lost_ms(record: &Superblock, boot: u64) -> u64 {
+    if record.boot == boot { 0 } else { record.unsynced_lease_ms }
 }
 
 /// The record, made if there is none.

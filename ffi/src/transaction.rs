@@ -208,8 +208,7 @@ impl Txn {
             let pending = self.lock()?.commit();
             return match pending.wait() {
                 Ok(commit) => Ok(Attempt::Committed(commit)),
-                // A full disk is retryable, too, but not by trying at once.
-                Err(error @ (Error::Tx(_) | Error::Busy { .. })) if error.is_retryable() => Ok(Attempt::Again),
+                Err(error) if error.is_lost_race() => Ok(Attempt::Again),
                 Err(error) => Err(error.into()),
             };
         }

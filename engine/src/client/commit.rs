@@ -173,15 +173,12 @@ impl Client {
         loop {
             let mut transaction = self.begin(options.clone())?;
             options.again = Some(transaction.number());
-            let done = match f(&mut transaction) {
-                Ok(value) => transaction.commit().wait().map(|commit| (value, commit)),
-                // What it did stands, or may stand: it is not done again.
-                Err(error) if transaction.was_committed() => return Err(error),
-                Err(error) => Err(error),
-            };
+            let value = f(&mut transaction);
+            // Then what it did stands, or may stand: it is not done again.
+            let by_itself = transaction.was_committed();
+            let done = value.and_then(|value| Ok((value, transaction.commit().wait()?)));
             match done {
-                // A full disk is retryable, too, but not by trying at once.
-                Err(error @ (Error::Tx(_) | Error::Busy { .. })) if error.is_retryable() => {
+                Err(error) if error.is_lost_race() && !by_itself => {
                     drop(transaction);
                     self.shared.clock.pause(self.pause(attempt));
                     attempt += 1;

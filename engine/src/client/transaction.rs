@@ -3,7 +3,6 @@
 //! Guards: what it reads is one state of the database, with all that was acknowledged before and nothing that a crash could take back;
 //! what it writes stays here until the commit, which takes effect only if what it read still holds.
 
-use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -386,17 +385,10 @@ impl Transaction {
         let at = self.savepoint_at(savepoint)?;
         for (_, undo) in self.savepoints.split_off(at) {
             for (key, before) in undo {
-                // The savepoint before it may have to give back what was there at its own time.
-                let bytes = undo_bytes(&key, before.as_ref());
-                let kept = match self.savepoints.last_mut().map(|(_, undo)| undo.entry(key)) {
-                    Some(Slot::Vacant(place)) => {
-                        place.insert(before);
-                        true
-                    }
-                    Some(Slot::Occupied(_)) | None => false,
-                };
-                if !kept {
-                    self.undo_bytes -= bytes;
+                match self.savepoints.last_mut() {
+                    // The savepoint before it may have to give that back.
+                    Some((_, older)) if !older.contains_key(&key) => drop(older.insert(key, before)),
+                    Some(_) | None => self.undo_bytes -= undo_bytes(&key, before.as_ref()),
                 }
             }
         }
@@ -570,18 +562,21 @@ impl Transaction {
 
     fn write(&mut self, keyspace: Keyspace, key: &[u8], write: TxWrite) -> Result<()> {
         let full = (keyspace, key.to_vec());
-        let before = self.writes.get(&full).map_or(0, |before| before.bytes(key));
-        let used = self.write_bytes - before + write.bytes(key);
+        let before = self.writes.get(&full);
+        let used = self.write_bytes - before.map_or(0, |before| before.bytes(key)) + write.bytes(key);
         // What it replaces, once for each savepoint.
         let replaced = match self.savepoints.last() {
-            Some((_, undo)) if !undo.contains_key(&full) => undo_bytes(&full, self.writes.get(&full)),
+            Some((_, undo)) if !undo.contains_key(&full) => undo_bytes(&full, before),
             Some(_) | None => 0,
         };
         at_most("bytes of writes", used + self.undo_bytes + replaced, WRITE_BYTES_MAX)?;
         (self.write_bytes, self.undo_bytes) = (used, self.undo_bytes + replaced);
-        let before = self.writes.insert(full.clone(), write);
-        if let Some((_, undo)) = self.savepoints.last_mut() {
-            undo.entry(full).or_insert(before);
+        match self.savepoints.last_mut() {
+            Some((_, undo)) => {
+                let before = self.writes.insert(full.clone(), write);
+                undo.entry(full).or_insert(before);
+            }
+            None => drop(self.writes.insert(full, write)),
         }
         Ok(())
     }

@@ -68,12 +68,6 @@ pub struct NewHold {
     pub since_unix_ms: u64,
 }
 
-/// The lease of a hold that is taken again, in the same mode or another: nothing shortens what was promised, also not over a restart,
-/// after which the logged lease runs anew. `None` ends with the session alone.
-pub fn longer_lease(own_ms: Option<u64>, asked_ms: Option<u64>) -> Option<u64> {
-    Some(own_ms?.max(asked_ms?))
-}
-
 /// A hold in the table.
 #[derive(Clone, Copy)]
 pub struct Held {

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::hold::{Held, Holds, longer_lease};
+use super::hold::{Held, Holds};
 pub use super::hold::{Hold, NewHold};
 pub use super::line::Ticket;
 use super::line::{Ends, Waiter, WaiterId, Waiters};
@@ -92,6 +92,33 @@ impl Mode {
     /// Whether who holds `self` need not change to have `asked` as well.
     fn covers(self, asked: Mode) -> bool {
         self == asked || (self == Mode::Exclusive && asked == Mode::Shared)
+    }
+}
+
+/// The hold of a session that has none.
+fn first_taken(ask: &Ask, unix_ms: u64) -> NewHold {
+    NewHold {
+        session: ask.session,
+        mode: ask.mode,
+        count: 1,
+        token: None,
+        lease_ms: ask.lease_ms,
+        since_unix_ms: unix_ms,
+    }
+}
+
+/// What a session's hold becomes when it is taken again: counted up if its mode covers what is asked for, else in that mode and with a
+/// new token. Nothing shortens a lease that was promised, also not over a restart, after which the logged one runs anew; one that ends
+/// only with the session stays so.
+fn taken_again(own: &Hold, ask: &Ask, since_unix_ms: u64) -> NewHold {
+    let covers = own.mode.covers(ask.mode);
+    NewHold {
+        session: ask.session,
+        mode: if covers { own.mode } else { ask.mode },
+        count: own.count.saturating_add(1),
+        token: covers.then_some(own.token),
+        lease_ms: own.lease_ms.zip(ask.lease_ms).map(|(own, asked)| own.max(asked)),
+        since_unix_ms,
     }
 }
 
@@ -210,32 +237,16 @@ impl<R> LockTable<R> {
 
     /// What would come of asking now.
     pub fn decide(&self, id: LockId, ask: &Ask, now_ms: u64, unix_ms: u64) -> Result<Decision, LockError> {
-        let fresh = NewHold {
-            session: ask.session,
-            mode: ask.mode,
-            count: 1,
-            token: None,
-            lease_ms: ask.lease_ms,
-            since_unix_ms: unix_ms,
-        };
         let lock = self.names.lock(id);
         if lock.is_idle() {
-            return Ok(Decision::Grant(fresh));
+            return Ok(Decision::Grant(first_taken(ask, unix_ms)));
         }
         if let Some(own) = lock.holds.of(ask.session).map(|held| held.hold) {
             if !own.is_running(now_ms) {
                 return Err(LockError::Expired);
             }
             if own.mode.covers(ask.mode) {
-                let again = NewHold {
-                    mode: own.mode,
-                    count: own.count.saturating_add(1),
-                    token: Some(own.token),
-                    lease_ms: longer_lease(own.lease_ms, ask.lease_ms),
-                    since_unix_ms: own.since_unix_ms,
-                    ..fresh
-                };
-                return Ok(Decision::Grant(again));
+                return Ok(Decision::Grant(taken_again(&own, ask, own.since_unix_ms)));
             }
             if own.mode != Mode::Shared || ask.mode != Mode::Exclusive {
                 return Err(match own.mode {
@@ -244,8 +255,7 @@ impl<R> LockTable<R> {
                 });
             }
             if lock.admits(ask) {
-                let lease_ms = longer_lease(own.lease_ms, ask.lease_ms);
-                return Ok(Decision::Grant(NewHold { count: own.count.saturating_add(1), lease_ms, ..fresh }));
+                return Ok(Decision::Grant(taken_again(&own, ask, unix_ms)));
             }
             return match lock.upgrade.map(|other| self.waiters.get(other).ask.session) {
                 // Each keeps its share until it has the whole.
@@ -256,7 +266,8 @@ impl<R> LockTable<R> {
         if let Some(permits) = self.other_permits(lock, ask.mode) {
             return Err(LockError::OtherPermits { permits });
         }
-        Ok(if lock.waiting == 0 && lock.admits(ask) { Decision::Grant(fresh) } else { Decision::Wait })
+        let now = lock.waiting == 0 && lock.admits(ask);
+        Ok(if now { Decision::Grant(first_taken(ask, unix_ms)) } else { Decision::Wait })
     }
 
     fn other_permits(&self, lock: &Lock, mode: Mode) -> Option<u32> {
@@ -284,16 +295,8 @@ impl<R> LockTable<R> {
         if own.is_some_and(|own| !own.is_running(now_ms)) {
             return Some((front, Err(LockError::Expired)));
         }
-        let covering = own.filter(|own| own.mode.covers(ask.mode));
-        let admitted = covering.is_some() || lock.admits(&ask);
-        let hold = NewHold {
-            session: ask.session,
-            mode: covering.map_or(ask.mode, |own| own.mode),
-            count: own.map_or(1, |own| own.count.saturating_add(1)),
-            token: covering.map(|own| own.token),
-            lease_ms: own.map_or(ask.lease_ms, |own| longer_lease(own.lease_ms, ask.lease_ms)),
-            since_unix_ms: unix_ms,
-        };
+        let admitted = own.is_some_and(|own| own.mode.covers(ask.mode)) || lock.admits(&ask);
+        let hold = own.map_or_else(|| first_taken(&ask, unix_ms), |own| taken_again(&own, &ask, unix_ms));
         admitted.then_some((front, Ok(hold)))
     }
 

@@ -3,6 +3,7 @@
 //! same scenarios are in `tests/sim/faults.rs`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use corering_engine::{Durability, Engine, Error, Keyspace, Options, WriteOptions};
@@ -10,15 +11,16 @@ use corering_proof::disk::{Shape, SmallDisk};
 
 const KS: Keyspace = Keyspace::DEFAULT;
 
-fn open(disk: &SmallDisk) -> Result<Engine, Error> {
+/// With segments and memtables that a small disk has room for.
+pub(super) fn open(dir: &Path, shards: u16) -> Result<Engine, Error> {
     let options = Options {
-        shards: Some(1),
+        shards: Some(shards),
         segment_bytes: 1 << 20,
         memtable_bytes: 1 << 20,
         pin_threads: false,
         ..Options::default()
     };
-    Engine::open(disk.path().join("data"), options)
+    Engine::open(dir, options)
 }
 
 /// What was answered; and what may be there instead, where a write was left open.
@@ -85,7 +87,7 @@ fn a_full_file_system_refuses_puts_and_goes_on_when_there_is_room() {
     let name = "a_full_file_system_refuses_puts_and_goes_on_when_there_is_room";
     let Some(disk) = SmallDisk::make(name, &shape) else { return };
     let mut known = Known::default();
-    let engine = open(&disk).unwrap();
+    let engine = open(&disk.path().join("data"), 1).unwrap();
     (0..300).for_each(|n| known.write(&engine, n, Some(n)).unwrap());
     disk.fill();
     let error = known.put_until_it_fails(&engine);
@@ -95,7 +97,7 @@ fn a_full_file_system_refuses_puts_and_goes_on_when_there_is_room() {
     disk.empty();
     known.put_until_it_works(&engine);
     engine.close().unwrap();
-    let engine = open(&disk).unwrap();
+    let engine = open(&disk.path().join("data"), 1).unwrap();
     known.verify(&engine, "reopened");
     engine.close().unwrap();
 }
@@ -108,7 +110,7 @@ fn a_disk_that_fails_at_new_blocks_refuses_puts_by_name_and_loses_nothing() {
     let name = "a_disk_that_fails_at_new_blocks_refuses_puts_by_name_and_loses_nothing";
     let Some(mut disk) = SmallDisk::make(name, &shape) else { return };
     let mut known = Known::default();
-    let engine = open(&disk).unwrap();
+    let engine = open(&disk.path().join("data"), 1).unwrap();
     (0..300).for_each(|n| known.write(&engine, n, Some(n)).unwrap());
     disk.starve();
     let error = known.put_until_it_fails(&engine);
@@ -130,7 +132,7 @@ fn a_disk_that_fails_at_new_blocks_refuses_puts_by_name_and_loses_nothing() {
     assert!(!poisoned || closed.is_err(), "a log that stopped was closed in order");
     drop(engine);
     disk.repair();
-    let engine = open(&disk).unwrap();
+    let engine = open(&disk.path().join("data"), 1).unwrap();
     known.verify(&engine, "after the repair");
     engine.close().unwrap();
 }

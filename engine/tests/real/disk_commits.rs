@@ -7,8 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use corering_engine::{
-    Client, CommitTs, Engine, Error, Isolation, Keyspace, Options, Pending, TransactionOptions, WriteBatch,
-    WriteOptions,
+    Client, CommitTs, Engine, Error, Isolation, Keyspace, Pending, TransactionOptions, WriteBatch, WriteOptions,
 };
 use corering_proof::disk::{Shape, SmallDisk, say_skipped};
 
@@ -18,14 +17,7 @@ const PAIRS: usize = 64;
 const WAVE: usize = 8;
 
 fn open(dir: &Path) -> Engine {
-    let options = Options {
-        shards: Some(2),
-        segment_bytes: 1 << 20,
-        memtable_bytes: 1 << 20,
-        pin_threads: false,
-        ..Options::default()
-    };
-    Engine::open(dir, options).unwrap()
+    super::disk::open(dir, 2).unwrap()
 }
 
 /// Keys on different shards that every commit writes together.
