@@ -27,10 +27,10 @@ use crate::ring::Ring;
 use crate::root::Root;
 use crate::runtime::host::Machine;
 use crate::runtime::{Executor, Fs, Host, LocalFuture, LockError, ShardThread};
-use crate::shard::recover::{Home, ShardPaths, parse_shard_dir, remove_shard, shard_dir};
+use crate::shard::recover::{Home, ShardPaths, parse_shard_dir, remove_shard};
 use crate::shard::service::{self, Opened, Order, ServeOrder, ServiceEnds, SpawnTask};
 use crate::shard::{LockRequest, Request, ShardHandle};
-use crate::txn::fate::{self, Contradiction, Decided, Unsettled, Verdict};
+use crate::txn::fate::{self, Decided, Unsettled, Verdict};
 use crate::txn::owed;
 use crate::txn::snapshots::Snapshots;
 use crate::txn::stats::Transactions;
@@ -328,9 +328,8 @@ async fn decide_fates(root: &Root, home: &mut Home, started: &[Started]) -> Resu
     }
     let unsettled: Vec<Unsettled> = started.iter().map(|shard| shard.opened.unsettled.clone()).collect();
     let mut verdicts = fate::decide(&unsettled).map_err(|contradiction| {
-        let Contradiction { shard, commit } = contradiction;
-        let path = home.fs.root().join(shard_dir(shard));
-        Error::corrupt(path, 0, format!("the log tells of commit {commit} otherwise than those of its other shards"))
+        let log = home.fs.root().join(ShardPaths::of(contradiction.shard()).wal);
+        Error::corrupt(log, 0, contradiction.to_string())
     })?;
     if planted(Canary::KeepLonelyPart) {
         verdicts.fill(Verdict::default());

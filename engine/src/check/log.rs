@@ -9,11 +9,11 @@ use super::shard::Place;
 use super::{Findings, ShardCheck};
 use crate::error::{Error, Result};
 use crate::format::batch::{BATCH_HEADER_LEN, Frames, HeaderAt, decode_header};
-use crate::format::record::{RecordKind, RecordRef};
+use crate::format::record::RecordRef;
 use crate::format::segment::{self, SEGMENT_HEADER_LEN, SegmentAt};
 use crate::ids::{CommitTs, Lsn};
 use crate::runtime::{AlignedBuf, BLOCK, Executor, File, OpenMode};
-use crate::txn::owed::Owed;
+use crate::txn::undecided::{Next, Undecided};
 use crate::wal::stage::find_slots;
 use crate::wal::walk::{Listed, Walked, Walker};
 use crate::wal::{Known, LogIdentity, SegmentDir};
@@ -37,10 +37,11 @@ pub async fn check(place: &Place<'_>, found: &mut ShardCheck, out: &mut Findings
     };
     check_names(place, &dir, &listed, out);
     let headers_are_whole = check_headers(place, &dir, &listed, out);
-    let mut records = Records { place, last: place.manifest.max_ts, owed: Owed::default(), wrong: Vec::new(), more: 0 };
+    let undecided = Undecided::new(place.shard, place.manifest.max_ts);
+    let mut records = Records { place, last: place.manifest.max_ts, undecided, wrong: Vec::new(), more: 0 };
     let walked = walker
         .walk(&mut |frames| {
-            records.owed.settle(frames.settled());
+            let _ = records.undecided.settle(frames.settled());
             for (lsn, payload) in frames {
                 records.look(lsn, payload);
             }
@@ -61,8 +62,10 @@ pub async fn check(place: &Place<'_>, found: &mut ShardCheck, out: &mut Findings
         Err(_) if !headers_are_whole => {}
         Err(error) => out.damaged(error),
     }
-    let Records { wrong, more, last, owed, .. } = records;
-    (found.reached, found.owed) = (is_read.then_some(last), owed);
+    let Records { wrong, more, undecided, .. } = records;
+    found.reached = is_read.then_some(undecided.max_commit);
+    found.unsettled = (is_read && wrong.is_empty()).then(|| undecided.unsettled());
+    found.owed = undecided.owed;
     for (lsn, what) in wrong {
         let (path, offset) = locate(&dir, &listed, lsn);
         out.damage(path, offset, what);
@@ -183,7 +186,7 @@ fn check_stage(
 struct Records<'a> {
     place: &'a Place<'a>,
     last: CommitTs,
-    owed: Owed,
+    undecided: Undecided,
     wrong: Vec<(Lsn, String)>,
     more: u64,
 }
@@ -204,13 +207,8 @@ impl Records<'_> {
             Ok(record) => record,
             Err(bad) => return Some(bad.to_string()),
         };
-        match record.kind {
-            RecordKind::Void => {
-                self.owed.void(record.commit_ts);
-                return None;
-            }
-            RecordKind::Part(shards) => self.owed.part(record.commit_ts, shards.iter()),
-            RecordKind::Write => {}
+        if self.undecided.note(&record, payload) == Next::Nothing {
+            return None;
         }
         let before = self.last;
         self.last = before.max(record.commit_ts);

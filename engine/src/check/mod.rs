@@ -29,6 +29,7 @@ use crate::root::{CREATING_FILE, SUPERBLOCK_FILE};
 use crate::runtime::host::Machine;
 use crate::runtime::{Fs, Host, LockError};
 use crate::shard::recover::{ShardPaths, parse_shard_dir};
+use crate::txn::fate::{self, Contradiction};
 use crate::txn::owed::find_missing;
 
 /// Verify the closed database in `dir`. `progress` hears of each file and of bytes as they have been read. Fails if the
@@ -51,8 +52,13 @@ pub async fn check_on(host: Arc<dyn Host>, progress: &mut dyn FnMut(CheckProgres
         out.report.shards.push(found);
     }
     let known: Vec<_> = out.report.shards.iter().map(|shard| (shard.reached, &shard.owed)).collect();
-    if let Some(missing) = find_missing(&known) {
-        out.damage(fs.root().join(ShardPaths::of(missing.shard).wal), 0, missing.to_string());
+    let unsettled: Option<Vec<_>> = out.report.shards.iter().map(|shard| shard.unsettled.clone()).collect();
+    let contradiction = match find_missing(&known) {
+        Some(missing) => Some(Contradiction::Missing(missing)),
+        None => unsettled.and_then(|unsettled| fate::decide(&unsettled).err()),
+    };
+    if let Some(contradiction) = contradiction {
+        out.damage(fs.root().join(ShardPaths::of(contradiction.shard()).wal), 0, contradiction.to_string());
     }
     Ok(out.report)
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::ids::{CommitTs, Lsn, ShardId};
+use crate::txn::fate::Unsettled;
 use crate::txn::owed::Owed;
 
 /// How far a check has come.
@@ -48,6 +49,8 @@ pub struct ShardCheck {
     /// The last commit that it has, if its log could be read, and what that says of the other shards.
     pub(super) reached: Option<CommitTs>,
     pub(super) owed: Owed,
+    /// What it does not know by itself, if it could be read.
+    pub(super) unsettled: Option<Unsettled>,
     pub bytes_read: u64,
 }
 

@@ -61,7 +61,8 @@ impl Offline {
     /// Name the tables that others copied here. `newest` is the last commit of all shards.
     pub fn take_in(&mut self, runs: Vec<Vec<TableMeta>>, newest: CommitTs) -> Result<()> {
         self.keeper.take_in(runs, newest)?;
-        self.replay.max_commit = self.replay.max_commit.max(newest);
+        let max_commit = &mut self.replay.undecided.max_commit;
+        *max_commit = newest.max(*max_commit);
         Ok(())
     }
 

@@ -83,7 +83,7 @@ impl Offline {
     /// other shards look as if they had settled what is void here, and the shards that carry what this one lost may trim it.
     pub async fn decide(&mut self, verdict: Verdict, life: Life) -> Result<()> {
         let Verdict { void_from, adopt } = verdict;
-        let settled = self.replay.settled_up_to();
+        let settled = self.replay.undecided.settled_up_to();
         self.replay.decide(void_from, &adopt);
         let mut void = [0; VOID_LEN];
         let void = void_from.map(|first| {

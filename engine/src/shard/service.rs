@@ -113,9 +113,9 @@ async fn live(
             let report = offline.report.clone();
             opened.complete(Ok(Opened {
                 report,
-                max_commit: offline.replay.max_commit,
-                unsettled: offline.replay.unsettled(),
-                owed: std::mem::take(&mut offline.replay.owed),
+                max_commit: offline.replay.undecided.max_commit,
+                unsettled: offline.replay.undecided.unsettled(),
+                owed: std::mem::take(&mut offline.replay.undecided.owed),
                 next_file: offline.keeper.next_file(),
             }));
             offline
@@ -222,7 +222,7 @@ impl Offline {
         let end = self.recovered.end;
         let log = Log::new(self.log_dir, life, slots, self.recovered.segments, end, applied);
         let tables = self.keeper.tables();
-        let cover = Cover::new(self.replay.last());
+        let cover = Cover::new(self.replay.undecided.last());
         let Replay { memory, full, .. } = self.replay;
         let state = Arc::new(ReadState {
             active: Arc::clone(memory.table()),

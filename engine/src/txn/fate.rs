@@ -4,7 +4,9 @@
 //! visible to anybody before the crash is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
+use super::owed::Missing;
 use crate::ids::{CommitTs, ShardId};
 
 /// One shard's part of a commit, as it was found in its log.
@@ -48,11 +50,33 @@ pub struct Verdict {
     pub adopt: Vec<Vec<u8>>,
 }
 
-/// A log that names a shard which does not exist, or two that tell differently of one commit.
+/// Logs that cannot all be what their shards wrote.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Contradiction {
-    pub shard: ShardId,
-    pub commit: CommitTs,
+pub enum Contradiction {
+    /// A log names a shard which does not exist, or tells otherwise of a commit than another.
+    Differs { shard: ShardId, commit: CommitTs },
+    /// What a shard lost takes along a commit of which another shard knows that it happened.
+    Missing(Missing),
+}
+
+impl Contradiction {
+    /// Whose log it is.
+    pub fn shard(&self) -> ShardId {
+        match self {
+            Contradiction::Differs { shard, .. } | Contradiction::Missing(Missing { shard, .. }) => *shard,
+        }
+    }
+}
+
+impl fmt::Display for Contradiction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Contradiction::Differs { commit, .. } => {
+                write!(f, "the log tells of commit {commit} otherwise than those of its other shards")
+            }
+            Contradiction::Missing(missing) => missing.fmt(f),
+        }
+    }
 }
 
 /// Commits over several shards that an opening had to decide about.
@@ -82,7 +106,7 @@ impl Decided {
 /// A part stands if every shard it names has its own part standing, or had settled it, or can take it over from a part that stands and
 /// carries it. A shard takes parts over in its order, behind all that its log holds, and only if nothing is missing between. What stands
 /// behind a part that falls falls with it, and may take parts of other shards along; the search ends because each round takes
-/// something away.
+/// something away. Nothing that any shard had settled falls after an honest crash: then all before it was durable everywhere.
 pub fn decide(shards: &[Unsettled]) -> Result<Vec<Verdict>, Contradiction> {
     let found: Vec<BTreeMap<CommitTs, &Part>> =
         shards.iter().map(|shard| shard.parts.iter().map(|part| (part.commit, part)).collect()).collect();
@@ -95,7 +119,7 @@ pub fn decide(shards: &[Unsettled]) -> Result<Vec<Verdict>, Contradiction> {
             let names = |other: &ShardId| part.shards.contains(other);
             let named = names(&shard.shard) && part.carried.iter().all(|carried| names(&carried.shard));
             if !named || part.shards.iter().any(|other| agrees(other).is_none()) {
-                return Err(Contradiction { shard: shard.shard, commit: part.commit });
+                return Err(Contradiction::Differs { shard: shard.shard, commit: part.commit });
             }
         }
     }
@@ -121,9 +145,44 @@ pub fn decide(shards: &[Unsettled]) -> Result<Vec<Verdict>, Contradiction> {
             }
         }
         if !changed {
+            if let Some(missing) = find_known(shards, &found, &void) {
+                return Err(Contradiction::Missing(missing));
+            }
             let adopt = adopted.into_iter().map(|parts| parts.into_values().map(|part| part.record.clone()).collect());
             return Ok(void.into_iter().zip(adopt).map(|(void_from, adopt)| Verdict { void_from, adopt }).collect());
         }
+    }
+}
+
+/// What was lost if something falls of which a shard knows that it happened.
+fn find_known(shards: &[Unsettled], found: &[BTreeMap<CommitTs, &Part>], void: &[Option<CommitTs>]) -> Option<Missing> {
+    let falls = |at: usize, commit: CommitTs| void[at].is_some_and(|first| first <= commit);
+    let known = shards.iter().enumerate().find_map(|(at, shard)| {
+        let mut fallen = shard.parts.iter().skip_while(|part| !falls(at, part.commit));
+        fallen.find_map(|part| {
+            let known_by = part.shards.iter().find(|on| part.commit <= shards[on.index()].settled)?;
+            Some((at, *known_by))
+        })
+    });
+    let (mut at, known_by) = known?;
+    // The first that falls on a shard lacks a part, or rests on what fell on another before.
+    loop {
+        let commit = void[at].expect("something falls there");
+        let others = || found[at][&commit].shards.iter().map(|on| on.index());
+        let lacks = |on: &usize| !found[*on].contains_key(&commit) && commit > shards[*on].settled;
+        let fell_before = |on: &usize| falls(*on, CommitTs(commit.0 - 1));
+        let carried = |on: &usize| {
+            let parts = found.iter().filter_map(|parts| parts.get(&commit));
+            parts.flat_map(|part| &part.carried).any(|carried| carried.shard.index() == *on)
+        };
+        let lost = others().find(|on| lacks(on) && !carried(on) && !fell_before(on));
+        // What others carry, they could not put behind a gap.
+        let lost = lost.or_else(|| others().find(lacks).filter(|_| !others().any(|on| fell_before(&on))));
+        if let Some(on) = lost {
+            let Unsettled { shard, last, .. } = shards[on];
+            return Some(Missing { shard, reached: last, commit, known_by });
+        }
+        at = others().find(fell_before).expect("else it would stand");
     }
 }
 
@@ -244,9 +303,55 @@ mod tests {
         assert_eq!(counted, Decided { stood: 1, fell: 3 });
     }
 
+    /// The shard that lost something, the first commit that falls for it, and who knows of one that falls.
+    fn missing(shards: &[Unsettled]) -> Option<(u16, u64, u16)> {
+        match decide(shards) {
+            Err(Contradiction::Missing(Missing { shard, commit, known_by, .. })) => {
+                Some((shard.0, commit.0, known_by.0))
+            }
+            Err(differs) => panic!("{differs}"),
+            Ok(_) => None,
+        }
+    }
+
+    #[test]
+    fn nothing_falls_that_another_shard_had_settled() {
+        // 5 lacks a part on 1, so that 7 falls on 0, which 2 had settled.
+        let parts: [(u64, &[u16]); 2] = [(5, &[0, 1]), (7, &[0, 2])];
+        let lost = |settled| [shard(0, 0, &parts), shard(1, 0, &[]), shard(2, settled, &[])];
+        assert_eq!(missing(&lost(7)), Some((1, 5, 2)));
+        assert_eq!(missing(&lost(6)), None);
+    }
+
+    #[test]
+    fn what_was_lost_is_named_at_the_root_of_what_falls() {
+        // 3 lacks a part on 3; with it 5 falls on 1, 7 on 0, and 8, which 4 had settled.
+        let shards = [
+            shard(0, 0, &[(5, &[0, 1]), (7, &[0, 2]), (8, &[0, 4])]),
+            shard(1, 0, &[(3, &[1, 3]), (5, &[0, 1])]),
+            shard(2, 0, &[(7, &[0, 2])]),
+            shard(3, 2, &[]),
+            shard(4, 9, &[]),
+        ];
+        assert_eq!(missing(&shards), Some((3, 3, 4)));
+    }
+
+    #[test]
+    fn a_part_that_rides_is_lost_by_whom_its_line_stops_at() {
+        // 4, which nobody carries, came before the carried 5 on 1; 2 had settled 7.
+        let behind_a_gap = carrying(shard(0, 0, &[(5, &[0, 1]), (7, &[0, 2])]), 5, 1, 4);
+        assert_eq!(missing(&[behind_a_gap.clone(), shard(1, 3, &[]), shard(2, 8, &[])]), Some((1, 5, 2)));
+        // Not it, but 3, which 4 lacks its part of, is why 1 cannot take over.
+        let rests = shard(1, 3, &[(4, &[1, 3])]);
+        assert_eq!(missing(&[behind_a_gap, rests, shard(2, 8, &[]), shard(3, 0, &[])]), Some((3, 4, 2)));
+    }
+
     #[test]
     fn logs_that_contradict_each_other_are_refused() {
-        let refused = |shards: &[Unsettled]| decide(shards).unwrap_err().commit.0;
+        let refused = |shards: &[Unsettled]| match decide(shards).unwrap_err() {
+            Contradiction::Differs { commit, .. } => commit.0,
+            Contradiction::Missing(missing) => panic!("{missing}"),
+        };
         assert_eq!(refused(&[shard(0, 0, &[(5, &[0, 9])]), shard(1, 0, &[])]), 5);
         assert_eq!(refused(&[shard(0, 0, &[(5, &[1, 2])]), shard(1, 0, &[]), shard(2, 0, &[])]), 5);
         let differ = [shard(0, 0, &[(6, &[0, 1])]), shard(1, 0, &[(6, &[0, 1, 2])]), shard(2, 0, &[])];

@@ -7,6 +7,7 @@ pub mod owed;
 pub mod snapshots;
 pub mod stats;
 pub mod timestamps;
+pub mod undecided;
 
 pub use error::TxError;
 pub use key_locks::{TxLife, TxNumber};
