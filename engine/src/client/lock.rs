@@ -185,13 +185,15 @@ impl Client {
         self.shared.sessions.watch_waits(on)
     }
 
-    /// Sessions that may be part of a circle: they hold what others wait for, and wait themselves.
+    /// Sessions that may be part of a circle: they hold what others wait for, and wait themselves. A shard that cannot answer now is
+    /// left out.
     pub(crate) async fn entangled(&self) -> Result<BTreeSet<SessionId>> {
         let mut found = BTreeSet::new();
         for handle in &self.shared.shards {
             let mut from = Some(0);
             while let Some(place) = from {
-                let page = ask_shard(handle, |reply| LockRequest::Entangled { from: place, reply }).await?;
+                let asked = ask_shard(handle, |reply| LockRequest::Entangled { from: place, reply });
+                let Some(page) = unless_closed(asked.await)? else { break };
                 found.extend(page.found);
                 from = page.next;
             }
@@ -199,22 +201,24 @@ impl Client {
         Ok(found)
     }
 
-    /// What such sessions wait for, shard by shard.
+    /// What such sessions wait for, shard by shard. A shard that cannot answer now is left out: what waits there keeps nobody stuck.
     pub(crate) async fn blocked(&self, entangled: BTreeSet<SessionId>) -> Result<Vec<(ShardId, Blocked)>> {
         let entangled = Arc::new(entangled);
         let mut all = Vec::new();
         for handle in &self.shared.shards {
             let entangled = Arc::clone(&entangled);
-            let blocked = ask_shard(handle, |reply| LockRequest::Blocked { entangled, reply }).await?;
+            let asked = ask_shard(handle, |reply| LockRequest::Blocked { entangled, reply });
+            let blocked = unless_closed(asked.await)?.unwrap_or_default();
             all.extend(blocked.into_iter().map(|blocked| (handle.view.id, blocked)));
         }
         Ok(all)
     }
 
-    /// End a wait that is part of a circle. Tells for which name it was, if it still stood.
-    pub(crate) fn give_way(&self, wait: WaitAt, cycle: Vec<SessionId>) -> Pending<Option<Vec<u8>>> {
+    /// End a wait that is part of a circle. Tells for which name it was, if it still stood and could be ended.
+    pub(crate) async fn give_way(&self, wait: WaitAt, cycle: Vec<SessionId>) -> Result<Option<Vec<u8>>> {
         let handle = &self.shared.shards[wait.shard.index()];
-        ask_shard(handle, |reply| LockRequest::GiveWay { part: wait.part, cycle, reply })
+        let asked = ask_shard(handle, |reply| LockRequest::GiveWay { part: wait.part, cycle, reply });
+        Ok(unless_closed(asked.await)?.flatten())
     }
 
     /// Have `listener` told of each hold that ends because its lease or its session has ended. It is called on shards' threads
@@ -418,6 +422,15 @@ impl Client {
 
     fn ask_lock<T>(&self, name: &[u8], make: impl FnOnce(Box<[u8]>, Completer<T>) -> LockRequest) -> Pending<T> {
         ask_shard(self.handle_of_lock(name), |reply| make(name.into(), reply))
+    }
+}
+
+/// An answer; none from a shard that has no room now or has stopped. An error: the engine closes.
+fn unless_closed<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::Closed) => Err(Error::Closed),
+        Err(_) => Ok(None),
     }
 }
 
