@@ -2372,8 +2372,8 @@ corering_status corering_tx_rollback(struct corering_tx *tx);
  * Owns: nothing.
  * Writes: the commit to `version`, if given; 0 if it did not happen.
  * Threads: any; may wait for writes that are under way.
- * Status: OK if it committed; NOT_FOUND if it did not, or wrote nothing, or was to be remembered for a shorter time;
- *   INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; POISONED; CORRUPT; IO.
+ * Status: OK if it committed; NOT_FOUND if it did not, or wrote nothing; TRANSACTION_TOO_OLD if that is longer ago than it was to be
+ *   remembered, and nobody knows; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; POISONED; CORRUPT; IO.
  * Safety: `id` is null or an id; `version` is null or writable.
  */
 corering_status corering_tx_fate(struct corering_db *db,

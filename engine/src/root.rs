@@ -20,8 +20,12 @@ use crate::runtime::{Clock, Fs, Host};
 use crate::shard::recover::{Home, create_shard, parse_shard_dir, sync_dir};
 
 pub const SUPERBLOCK_FILE: &str = "superblock";
-/// Commits reserved ahead: at two million a second, enough for six days without a checkpoint.
-const RESERVE: u64 = 1 << 40;
+/// Commits reserved ahead: at two million a second, enough for half an hour without a checkpoint.
+const RESERVE: u64 = 1 << 32;
+/// A life begins at the milliseconds of the wall clock times this, see [`Root::begin_life`]: a million numbers a second.
+const COMMITS_OF_A_MS: u64 = 1 << 10;
+/// A clock beyond the year 2109 is wrong; and clients whose numbers are doubles know those up to 2^53.
+const CLOCK_MS_MAX: u64 = 1 << 42;
 
 pub struct Root {
     kept: Mutex<(MirrorFile, Superblock)>,
@@ -58,9 +62,11 @@ impl Root {
         Ok(changed)
     }
 
-    /// The next life, and the commit behind which it begins: behind all that was found, and all that may have been lost.
+    /// The next life, and the commit behind which it begins: behind all that was found, all that may have been lost, and, unless the
+    /// wall clock was set back, all that was given out before by a database of which this one is an older copy.
     pub fn begin_life(&self, found: CommitTs) -> Result<(Superblock, CommitTs)> {
-        let start = found.max(self.record().reserved_commits);
+        let by_clock = CommitTs(self.clock.wall_ms().min(CLOCK_MS_MAX) * COMMITS_OF_A_MS);
+        let start = found.max(self.record().reserved_commits).max(by_clock);
         let record = self.change(|record| {
             record.life = record.life.next();
             record.reserved_commits = CommitTs(start.0 + RESERVE);

@@ -261,7 +261,7 @@ impl From<&TxError> for corering_status {
                 CORERING_ERROR_CONFLICT
             }
             TxError::Ended { .. } => CORERING_ERROR_TRANSACTION_ENDED,
-            TxError::TooOld { .. } => CORERING_ERROR_TRANSACTION_TOO_OLD,
+            TxError::TooOld { .. } | TxError::Forgotten { .. } => CORERING_ERROR_TRANSACTION_TOO_OLD,
             TxError::TooLarge { .. } => CORERING_ERROR_TRANSACTION_TOO_LARGE,
             TxError::NoSavepoint { .. } => CORERING_ERROR_NO_SAVEPOINT,
             TxError::ReadOnly => CORERING_ERROR_READ_ONLY,
@@ -324,6 +324,7 @@ mod tests {
             TxError::TooLarge { what: "reads", used: 2, max: 1 },
             TxError::NoSavepoint { number: 1 },
             TxError::ReadOnly,
+            TxError::Forgotten { past_ms: 1 },
         ];
         let refusals = locks.map(Error::Lock).into_iter().chain(transactions.map(Error::Tx));
         for error in plain.into_iter().chain(refusals) {

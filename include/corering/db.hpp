@@ -177,7 +177,7 @@ public:
         const auto raw = options.raw();
         return made<transaction>([&](corering_tx **out) { return corering_tx_begin(raw_.get(), &raw, out); });
     }
-    /// The commit of a transaction that is over; none if it did not happen, wrote nothing, or is longer ago than it was to be remembered.
+    /// The commit of a transaction that is over; none if it did not happen or wrote nothing; TRANSACTION_TOO_OLD if nobody knows any more.
     result<std::optional<std::uint64_t>> try_fate(const transaction_id &id) const {
         corering_tx_id raw;
         std::copy(id.begin(), id.end(), std::begin(raw.bytes));

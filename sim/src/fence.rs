@@ -13,7 +13,7 @@ use corering_engine::runtime::sim::{Disk, Rng, Sim, SimConfig};
 use corering_engine::runtime::{Clock, Executor};
 use corering_engine::{
     Acquire, Client, Durability, Engine, Error, Expiry, FencingToken, Guard, Keyspace, Kind, LockError, LockHandle,
-    Mode, NewSession, Options, SessionKey, Wait, WriteOptions,
+    Mode, NewSession, Options, SessionKey, TransactionOptions, Wait, WriteOptions,
 };
 
 use crate::account::Account;
@@ -172,9 +172,39 @@ impl Course {
         Ok(next)
     }
 
-    /// Write `token` under its own guard. Whether it got in; that it may is checked where it takes effect.
-    async fn write(&self, token: u64, ends_ns: Option<u64>) -> Result<bool, String> {
-        let guards = vec![Guard { name: self.name.clone(), token: FencingToken(token) }];
+    /// Write `token` under its own guard, in a transaction or by a program. Whether it got in.
+    async fn write(&mut self, token: u64, ends_ns: Option<u64>) -> Result<bool, String> {
+        let guard = Guard { name: self.name.clone(), token: FencingToken(token) };
+        if self.rng.one_in(4) { self.commit(token, guard).await } else { self.run_program(token, guard, ends_ns).await }
+    }
+
+    /// That nothing comes behind a later token is checked by what was read and is validated at the commit.
+    async fn commit(&self, token: u64, guard: Guard) -> Result<bool, String> {
+        loop {
+            let mut tx = self.client.begin(TransactionOptions::default()).map_err(text)?;
+            let read = tx.get_for_update_async(KS, &self.key).await.map_err(text)?;
+            let before = read.map_or(0, |value| number(&value.bytes));
+            tx.guard(guard.clone()).map_err(text)?;
+            tx.put(KS, &self.key, &token.to_le_bytes()).map_err(text)?;
+            // Its neighbour may lie on the other shard.
+            tx.put(KS, &[&self.key[..], b"+"].concat(), &token.to_le_bytes()).map_err(text)?;
+            match tx.commit().await {
+                Ok(_) if before > token => return Err(self.came_behind(token, before)),
+                Ok(_) => return Ok(true),
+                Err(Error::Lock(LockError::Fenced { .. })) => return Ok(false),
+                Err(error) if error.is_retryable() => {}
+                Err(error) => return Err(text(error)),
+            }
+        }
+    }
+
+    fn came_behind(&self, token: u64, before: u64) -> String {
+        format!("{}: a write of {token} came behind that of {before}", self.shown())
+    }
+
+    /// That it may get in is checked where it takes effect.
+    async fn run_program(&self, token: u64, guard: Guard, ends_ns: Option<u64>) -> Result<bool, String> {
+        let guards = vec![guard];
         let (key, clock) = (self.key.clone(), Arc::clone(&self.clock));
         let write = self.client.run_guarded(&self.key, guards, WriteOptions::default(), move |tx| {
             let before = tx.get(KS, &key)?.map_or(0, |value| number(value.bytes));
@@ -182,9 +212,7 @@ impl Course {
             Ok((before, clock.monotonic_ns()))
         });
         match write.await {
-            Ok((before, _)) if before > token => {
-                Err(format!("{}: a write of {token} came behind that of {before}", self.shown()))
-            }
+            Ok((before, _)) if before > token => Err(self.came_behind(token, before)),
             Ok((_, at)) if ends_ns.is_some_and(|ends| at >= ends) => {
                 let late = at - ends_ns.unwrap_or(at);
                 Err(format!("{}: a write of {token} took effect {late} ns after its lease", self.shown()))

@@ -1197,7 +1197,7 @@ static void test_fate(const char *dir)
         CHECK(found == version);
         CHECK_STATUS(CORERING_NOT_FOUND, corering_tx_fate(db, &ids[1], &found));
         CHECK(found == 0);
-        CHECK_STATUS(CORERING_NOT_FOUND, corering_tx_fate(db, &ids[2], NULL));
+        CHECK_STATUS(CORERING_ERROR_TRANSACTION_TOO_OLD, corering_tx_fate(db, &ids[2], NULL));
         CHECK_OK(corering_close(db));
         db = open_db(dir, "fate");
     }

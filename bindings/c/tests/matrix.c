@@ -185,7 +185,7 @@ static void *make_input(enum what what, struct call *call, corering_db *db)
         CHECK_OK(corering_tx_options_init(&tx_options, sizeof tx_options));
         return exactly(&tx_options, sizeof tx_options);
     case TX_ID:
-        memset(&id, 0, sizeof id);
+        memset(&id, 0xff, sizeof id);
         return exactly(&id, sizeof id);
     case TX_USAGE:
         memset(&usage, 0x5a, sizeof usage);

@@ -206,7 +206,7 @@ static corering_status with_tx_fate(void *h)
     corering_tx_id id;
     uint64_t version = 77;
     corering_status status;
-    memset(&id, 1, sizeof id);
+    memset(&id, 0xff, sizeof id);
     status = corering_tx_fate(h, &id, &version);
     CHECK(version == 0);
     return status;

@@ -583,7 +583,11 @@ void transactions(corering::db &db) {
     const auto commit = moved.commit();
     CHECK(commit > 0 && *db.fate(id) == commit && db.get("t1")->version() == commit && db.get("t3")->view() == "three");
     CHECK(thrown([&] { moved.commit(); }).code == CORERING_ERROR_TRANSACTION_ENDED);
-    CHECK(!db.fate(corering::transaction_id{}));
+    CHECK(thrown([&] { db.fate(corering::transaction_id{}); }).code == CORERING_ERROR_TRANSACTION_TOO_OLD);
+    corering::transaction undone = db.begin();
+    const auto undone_id = undone.id();
+    undone.rollback();
+    CHECK(!db.fate(undone_id));
     auto reading = db.begin(corering::transaction_options::reading());
     CHECK(thrown([&] { reading.put("t1", "x"); }).code == CORERING_ERROR_READ_ONLY);
 

@@ -99,7 +99,7 @@ fn tx_code(refusal: &TxError) -> &'static str {
     match refusal {
         TxError::Changed { .. } | TxError::RangeChanged | TxError::Kept { .. } | TxError::Wounded => "CONFLICT",
         TxError::Ended { .. } => "NOTX",
-        TxError::TooOld { .. } => "TXTOOOLD",
+        TxError::TooOld { .. } | TxError::Forgotten { .. } => "TXTOOOLD",
         TxError::TooLarge { .. } => "TXTOOLARGE",
         TxError::NoSavepoint { .. } => "NOSAVEPOINT",
         TxError::ReadOnly => "READONLYTX",

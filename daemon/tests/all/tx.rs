@@ -290,9 +290,10 @@ fn misuse_is_told_by_its_code() {
         let text = client.text(&line);
         assert_eq!(text, "NOTX the transaction has ended: it was committed; begin another", "{line}");
     }
-    let unknown = "0123456789abcdef0123456789abcdef";
+    let unknown = "f123456789abcdef0123456789abcdef";
     refused(&mut client, &format!("TX.COMMIT {unknown}"), "NOTX");
     assert_eq!(client.words(&format!("TX.FATE {unknown}")), Value::Null);
+    refused(&mut client, "TX.FATE 00000000000000000000000000000001", "TXTOOOLD");
     for line in [
         "TX.COMMIT",
         "TX.COMMIT 12",

@@ -28,7 +28,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fate {
     Committed(CommitTs),
-    /// It did not happen; or it is longer ago than it was to be remembered, or wrote nothing.
+    /// It did not happen, or wrote nothing.
     NotCommitted,
 }
 
@@ -146,7 +146,7 @@ impl Client {
     }
 
     /// What became of a transaction whose client did not hear it, in this opening of the database or in one before. It must not be
-    /// under way any more.
+    /// under way any more. [`TxError::Forgotten`] if that is longer ago than it was to be remembered.
     pub fn fate(&self, id: TransactionId) -> Pending<Fate> {
         let client = self.clone();
         // Behind all that is under way.
@@ -156,7 +156,10 @@ impl Client {
                     return Ok(Fate::Committed(trace.version));
                 }
             }
-            Ok(Fate::NotCommitted)
+            match client.shared.clock.wall_ms().checked_sub(id.until_ms()) {
+                Some(past_ms) => Err(Error::Tx(TxError::Forgotten { past_ms })),
+                None => Ok(Fate::NotCommitted),
+            }
         })
     }
 

@@ -70,9 +70,24 @@ impl Default for TransactionOptions {
     }
 }
 
-/// Names a transaction for ever.
+/// Names a transaction for ever: until when its fate can be asked, at least, in milliseconds of the wall clock (48 bits), and 80 random bits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TransactionId(pub u128);
+
+const RANDOM_BITS: u32 = 80;
+
+impl TransactionId {
+    fn new(until_ms: u64, random: impl Fn() -> u64) -> TransactionId {
+        let random = u128::from(random()) << 64 | u128::from(random());
+        let until = u128::from(until_ms.min((1 << (128 - RANDOM_BITS)) - 1));
+        TransactionId(until << RANDOM_BITS | random >> (128 - RANDOM_BITS))
+    }
+
+    /// Before that, whoever finds no trace of it knows that it did not commit.
+    pub fn until_ms(self) -> u64 {
+        (self.0 >> RANDOM_BITS) as u64
+    }
+}
 
 impl std::fmt::Display for TransactionId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -133,8 +148,8 @@ impl Client {
         if options.timeout.is_zero() {
             return Err(Error::invalid("a transaction's timeout is at least 1 ms"));
         }
-        let random = &self.shared.random;
-        let id = TransactionId(u128::from(random()) << 64 | u128::from(random()));
+        let remember_ms = options.remember.as_millis().try_into().unwrap_or(u64::MAX);
+        let id = TransactionId::new(self.shared.clock.wall_ms().saturating_add(remember_ms), &self.shared.random);
         let begun_ms = self.now_ms();
         let deadline_ms = begun_ms.saturating_add(options.timeout.as_millis().try_into().unwrap_or(u64::MAX));
         let life = self.shared.transactions.begin(options.again, begun_ms, deadline_ms)?;
@@ -532,11 +547,14 @@ impl Transaction {
         if self.options.read_only {
             return Ok(());
         }
-        self.check_reads()?;
-        at_most("bytes of keys read", self.read_bytes + key.len(), READ_BYTES_MAX)?;
+        let name = (keyspace, key.to_vec());
+        if !self.reads.contains_key(&name) {
+            self.check_reads()?;
+            at_most("bytes of keys read", self.read_bytes + key.len(), READ_BYTES_MAX)?;
+            self.read_bytes += key.len();
+        }
         let version = found.as_ref().map(|value| value.version);
-        let before = self.reads.insert((keyspace, key.to_vec()), version);
-        self.read_bytes += if before.is_none() { key.len() } else { 0 };
+        let before = self.reads.insert(name, version);
         if before.is_some_and(|before| before != version) {
             // It was read from the view, and is kept now: what was told then does not hold any more.
             return Err(self.abort(TxError::Changed { key: key.into() }, "a key that it had read was changed"));

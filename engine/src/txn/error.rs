@@ -23,6 +23,8 @@ pub enum TxError {
     NoSavepoint { number: u64 },
     /// A write in a transaction that only reads; it is still open.
     ReadOnly,
+    /// Its fate was to be told for a time that is over. Nobody knows whether it committed.
+    Forgotten { past_ms: u64 },
 }
 
 impl TxError {
@@ -43,6 +45,7 @@ impl TxError {
             TxError::TooLarge { .. } => "too_large",
             TxError::NoSavepoint { .. } => "no_savepoint",
             TxError::ReadOnly => "read_only",
+            TxError::Forgotten { .. } => "forgotten",
         }
     }
 }
@@ -75,6 +78,10 @@ impl fmt::Display for TxError {
                 write!(f, "savepoint {number} is not in this transaction, or was rolled back beyond")
             }
             TxError::ReadOnly => f.write_str("the transaction was begun to read only"),
+            TxError::Forgotten { past_ms } => write!(
+                f,
+                "the fate of this transaction could be asked until {past_ms} ms ago; whether it committed is not known any more"
+            ),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Locks raced for by real threads: leases that run out while their holders write, and histories of takes and releases judged as
-//! those of a register.
+//! those of a register. `CORERING_TEST_WAITERS` is how many stand in one line (default 100,000).
 //!
 //! `CORERING_TEST_FENCE_RACES` sets how many leases run out (default 4000); a million take some minutes:
 //! `CORERING_TEST_FENCE_RACES=1000000 cargo test --release -p corering-engine --test real lock_races -- --nocapture`.
@@ -307,5 +307,67 @@ fn grants_come_in_the_order_of_asking_and_the_dead_get_none() {
     }
     println!("{granted} granted in their order, {dead} died in line");
     assert!(granted > 0 && dead > 0);
+    engine.close().unwrap();
+}
+
+/// A line as long as one likes: whoever stands in front is served in its turn, one in the middle may leave, other locks are served
+/// meanwhile, and once the sessions end nothing is left.
+#[test]
+fn a_line_of_many_waiters_moves_and_leaves_nothing() {
+    const SESSIONS: usize = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir);
+    let client = engine.client();
+    let waiters = asked("CORERING_TEST_WAITERS", 100_000) as usize;
+    let sessions: Vec<SessionKey> = (0..SESSIONS).map(|_| session(&client, DAY)).collect();
+    let first = session(&client, DAY);
+    let ask = |session, wait| Acquire {
+        session,
+        mode: Mode::Exclusive,
+        wait,
+        lease: None,
+        durability: Some(Durability::None),
+    };
+    let mut last = client.acquire(b"line", ask(first, Wait::No)).wait().unwrap().token;
+    let mut line: std::collections::VecDeque<_> = (0..waiters)
+        .map(|at| {
+            let session = sessions[at % SESSIONS];
+            // The shard is asked for more than it takes at once: whoever finds it full comes again.
+            loop {
+                let answer = client.acquire_as(AskId(at as u64), b"line", ask(session, Wait::AsLongAsTheSession));
+                if !answer.is_ready() {
+                    break (session, answer);
+                }
+                let refused = answer.wait();
+                assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        })
+        .collect();
+    let info = client.lock_info(b"line").wait().unwrap().unwrap();
+    assert_eq!((info.holders, info.waiters), (1, waiters));
+    let middle = waiters / 2;
+    assert!(client.cancel(AskId(middle as u64), b"line", line[middle].0.id).wait().unwrap());
+    let cancelled = line.remove(middle).unwrap().1.wait();
+    assert!(matches!(cancelled, Err(Error::Lock(LockError::TimedOut))), "{cancelled:?}");
+    let mut holder = first;
+    for turn in 0..1000 {
+        let release = LockHandle { name: b"line", session: holder, token: Some(last) };
+        client.release(release, Some(Durability::None)).wait().unwrap();
+        let (session, answer) = line.pop_front().unwrap();
+        let token = answer.wait().unwrap().token;
+        assert!(token > last, "turn {turn}");
+        (holder, last) = (session, token);
+        let other = client.acquire(b"other", ask(first, Wait::No)).wait().unwrap().token;
+        let other = LockHandle { name: b"other", session: first, token: Some(other) };
+        client.release(other, Some(Durability::None)).wait().unwrap();
+    }
+    let ends: Vec<_> = sessions.iter().map(|session| client.end_session(*session)).collect();
+    ends.into_iter().for_each(|end| end.wait().unwrap());
+    for (_, answer) in line {
+        let ended = answer.wait();
+        assert!(matches!(ended, Err(Error::Lock(LockError::NoSession { .. }))), "{ended:?}");
+    }
+    assert!(client.lock_info(b"line").wait().unwrap().is_none(), "nobody is left");
     engine.close().unwrap();
 }

@@ -365,6 +365,46 @@ fn locks_and_sessions_outlive_a_restart_with_another_shard_count() {
 }
 
 #[test]
+fn tokens_grow_over_a_copy_that_is_put_back() {
+    let mut db = Db::new();
+    let take = |db: &Db| {
+        let client = db.client();
+        let session = db.session(DAY);
+        let grants = (0..100).map(|n| client.acquire(format!("lock {n}").as_bytes(), ask(session)).wait().unwrap());
+        let last = grants.map(|grant| grant.token).max().unwrap();
+        client.end_session(session).wait().unwrap();
+        last
+    };
+    let copy = TempDir::new().unwrap();
+    let first = take(&db);
+    db.engine.take().unwrap().close().unwrap();
+    copy_all(db.dir.path(), copy.path());
+    db.open();
+    let lost = take(&db);
+    assert!(lost > first);
+    db.engine = None;
+    db.dir = copy;
+    db.open();
+    let client = db.client();
+    let session = db.session(DAY);
+    let next = client.acquire(b"lock 1", ask(session)).wait().unwrap().token;
+    assert!(next > lost, "{next:?} after {lost:?}");
+}
+
+fn copy_all(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_all(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
 fn bad_requests_are_refused_with_what_to_do() {
     let db = Db::new();
     let client = db.client();

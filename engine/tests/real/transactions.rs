@@ -400,6 +400,7 @@ fn reads_have_a_limit() {
         |r: &TxError| matches!(r, TxError::TooLarge { what: "reads", used, max: of } if *used == max + 1 && *of == max);
     refused(many.get(KS, &key(max)), full);
     refused(many.scan(ScanRange::prefix(KS, b"none"), 1), full);
+    assert!(many.get(KS, &key(0)).unwrap().is_none(), "it was read before");
     assert!(many.is_open());
     assert_eq!(many.usage().reads, max);
     many.put(KS, b"k", b"v").unwrap();
@@ -672,6 +673,28 @@ fn a_transaction_filled_to_its_limit_commits() {
     let commit = tx.commit().wait().unwrap();
     assert_eq!(client.fate(tx.id()).wait().unwrap(), Fate::Committed(commit));
     assert_eq!(bytes(&client, &last.to_be_bytes()).unwrap().len(), left - 8);
+}
+
+#[test]
+fn a_fate_that_is_forgotten_is_not_told_as_that_of_one_that_never_happened() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir);
+    let client = engine.client();
+    let mut short = with(&client, |options| options.remember = Duration::from_millis(30));
+    let mut never = with(&client, |options| options.remember = Duration::ZERO);
+    let mut open = with(&client, |_| ());
+    for tx in [&mut short, &mut never, &mut open] {
+        tx.put(KS, b"k", b"v").unwrap();
+    }
+    let commit = short.commit().wait().unwrap();
+    assert_eq!(client.fate(short.id()).wait().unwrap(), Fate::Committed(commit));
+    std::thread::sleep(Duration::from_millis(60));
+    let forgotten = |refusal: &TxError| matches!(refusal, TxError::Forgotten { .. });
+    refused(client.fate(short.id()).wait(), forgotten);
+    open.rollback().unwrap();
+    assert_eq!(client.fate(open.id()).wait().unwrap(), Fate::NotCommitted);
+    never.commit().wait().unwrap();
+    refused(client.fate(never.id()).wait(), forgotten);
 }
 
 #[test]

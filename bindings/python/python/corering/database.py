@@ -262,8 +262,8 @@ class Database(Reader):
         return run_it
 
     def fate(self, id: bytes) -> Optional[int]:
-        """The commit of a transaction that is over, also in an earlier opening; None if it did not happen, wrote nothing, or is longer ago
-        than it was to be remembered."""
+        """The commit of a transaction that is over, also in an earlier opening; None if it did not happen or wrote nothing.
+        `TransactionTooOldError`: it is longer ago than it was to be remembered, and nobody knows."""
         return fate(self._db, id)
 
     # -- locks --
