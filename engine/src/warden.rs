@@ -26,8 +26,11 @@ pub async fn watch(local: Local) {
         let Ok(unfinished) = end_sessions(&client).await else { return };
         let mut now_ms = client.now_ms();
         if next_look_ms.is_some_and(|at| at <= now_ms) {
-            if look_for_circles(&client, &mut detector).await.is_err() {
-                return;
+            match look_for_circles(&client, &mut detector).await {
+                Ok(()) => {}
+                Err(Error::Closed) => return,
+                // A shard that is busy or has stopped: the next look may see more, and sessions end whatever is seen.
+                Err(error) => tracing::debug!(%error, "the waits could not be looked at"),
             }
             let looked = Duration::from_millis(client.now_ms() - now_ms);
             now_ms = client.now_ms();
