@@ -1,76 +1,28 @@
 //! A small closed database on a disk that rots: every bit flipped, every two blocks exchanged.
 //!
-//! Guards: an opening gives the right answer to every read, or is refused with the file and the byte; and where it is refused, the
-//! check names that file. Never a wrong value, a panic or a hang.
+//! Guards: an opening gives the right answer to every look, also at locks, sessions, ephemeral keys and fates of transactions, or is
+//! refused with the file and the byte; and where it is refused, the check names that file. Never a wrong value, a panic or a hang.
 
-use std::collections::BTreeMap;
+mod closed;
+
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 
+use corering_engine::Error;
 use corering_engine::check::check_on;
 use corering_engine::runtime::BLOCK;
 use corering_engine::runtime::sim::{Disk, Rng, Sim, SimConfig};
-use corering_engine::{Durability, Engine, Error, Keyspace, Options, ScanRange, WriteOptions};
 
+use self::closed::{Closed, closed};
 use crate::account::Account;
 use crate::support::text;
-
-const KS: Keyspace = Keyspace::DEFAULT;
-const KEYS: u64 = 14;
 
 /// One thing that a disk may do.
 #[derive(Clone, Debug)]
 enum Rot {
     Bit { path: String, byte: u64, bit: u8 },
     Swap { a: (String, u64), b: (String, u64) },
-}
-
-/// A closed database, and what every read of it must show.
-struct Closed {
-    disk: Disk,
-    right: BTreeMap<Vec<u8>, Vec<u8>>,
-}
-
-fn options() -> Options {
-    Options { shards: Some(2), segment_bytes: 64 << 10, memtable_bytes: 64 << 10, ..Options::default() }
-}
-
-fn name(key: u64) -> Vec<u8> {
-    format!("key:{key:04}").into_bytes()
-}
-
-/// Two shards with tables of several runs, deletes and values of all sizes, and a log that was trimmed.
-fn closed() -> Result<Closed, String> {
-    let sim = Sim::with(3, SimConfig::of_seed(3), Disk::new());
-    let host = sim.host();
-    let filled = sim.block_on(async move {
-        let engine = Engine::open_on(host, options()).await?;
-        let (client, mut right) = (engine.client(), BTreeMap::new());
-        for round in 0..3u64 {
-            for key in (round..KEYS).step_by(1 + round as usize) {
-                let options = WriteOptions { durability: Some(Durability::Sync), ..WriteOptions::default() };
-                if (key + round) % 7 == 6 {
-                    client.delete(KS, &name(key), options).await?;
-                    right.remove(&name(key));
-                } else {
-                    let len = [9, 60, 300, 1_500, 5_000][((key + round) % 5) as usize];
-                    let value = vec![(key * 3 + round) as u8; len];
-                    client.put(KS, &name(key), &value, options).await?;
-                    right.insert(name(key), value);
-                }
-            }
-            if round < 2 {
-                engine.checkpoint_async().await?;
-            }
-        }
-        engine.close_async().await?;
-        Ok::<_, Error>(right)
-    });
-    let right = filled.map_err(text)?.map_err(text)?;
-    let disk = sim.disk(|disk| disk.clone());
-    sim.power_off();
-    Ok(Closed { disk, right })
 }
 
 /// Whether a block holds anything but zeros.
@@ -119,35 +71,6 @@ fn swaps(disk: &Disk) -> Vec<((String, u64), (String, u64))> {
     pairs
 }
 
-/// Everything in it, by scans in both directions and by key; a view of the machine that it is on.
-async fn read_all(sim: Sim, keys: Vec<Vec<u8>>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
-    let engine = Engine::open_on(sim.host(), options()).await?;
-    let reading = async {
-        let client = engine.client();
-        let mut found = BTreeMap::new();
-        for key in keys {
-            if let Some(value) = client.get(KS, &key)? {
-                found.insert(key, value.bytes);
-            }
-        }
-        for reverse in [false, true] {
-            let snapshot = client.snapshot_async().await?;
-            let mut scanned = BTreeMap::new();
-            for entry in client.scan_async(&snapshot, ScanRange { reverse, ..ScanRange::all(KS) }).await? {
-                let entry = entry?;
-                scanned.insert(entry.key, entry.value.bytes);
-            }
-            if scanned != found {
-                return Ok(scanned);
-            }
-        }
-        Ok(found)
-    };
-    let read = reading.await;
-    let closed = engine.close_async().await;
-    read.and_then(|found| closed.map(|()| found))
-}
-
 /// Whether it was refused; an error if it was read wrong, or refused without the place.
 fn suffer(closed: &Closed, rot: &Rot) -> Result<bool, String> {
     let mut disk = closed.disk.clone();
@@ -164,8 +87,7 @@ fn suffer(closed: &Closed, rot: &Rot) -> Result<bool, String> {
     let config = SimConfig { step_budget: 100_000, ..SimConfig::of_seed(3) };
     let sim = Sim::with(3, config, disk);
     let checked = sim.block_on(check_on(sim.host(), &mut |_| ())).map_err(text)?;
-    let keys = (0..KEYS).map(name).collect();
-    let read = sim.block_on(read_all(sim.clone(), keys)).map_err(text)?;
+    let read = sim.block_on(closed.look(sim.clone())).map_err(text)?;
     sim.power_off();
     // A log is one thing over its segments: damage of one may be told of by the next, or by their directory.
     let is_named = |said: &str| {
@@ -176,7 +98,7 @@ fn suffer(closed: &Closed, rot: &Rot) -> Result<bool, String> {
     };
     match read {
         Ok(found) if found == closed.right => Ok(false),
-        Ok(_) => Err("something else was read".to_owned()),
+        Ok(found) => Err(format!("something else was read: {found:?}")),
         Err(error @ (Error::Corrupt { .. } | Error::Incompatible { .. })) if is_named(&error.to_string()) => {
             let report = checked.map_err(|e| format!("refused with '{error}', and the check failed: {e}"))?;
             let named = report.damages.iter().any(|damage| is_named(&damage.path.display().to_string()));

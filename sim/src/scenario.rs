@@ -109,7 +109,7 @@ pub const REPLAY: &str = "\u{0}replay ";
 /// Seeds of the swarm and the hashes of all that they do. Any build must come to the same: tests run them in debug, the program in
 /// release. A change of what the engine does changes them; a change of how it is built must not.
 pub const PINNED: [(u64, u64); 3] =
-    [(0, 0x419d_a076_0372_05e3), (7, 0xe272_77e4_3463_9729), (11, 0x8754_5d86_d1df_1f30)];
+    [(0, 0xa9b0_dea5_92d3_3eb5), (7, 0xd8b7_03bb_cbf9_20dc), (11, 0xce78_4ba8_1033_bed9)];
 
 /// Whether the pinned seeds do what they did when they were pinned.
 pub fn pins_hold() -> Result<(), String> {

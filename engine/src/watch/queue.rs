@@ -84,6 +84,10 @@ impl Queue {
         if state.is_over() {
             return false;
         }
+        // Its number was given out before the watch began or joined: it was read from the log, or is not asked for.
+        if state.live && event.at <= state.reached {
+            return true;
+        }
         let bytes = event.bytes();
         match state.waiting.front() {
             Some(front) if state.live && state.bytes + bytes > self.limit_bytes => {
@@ -275,5 +279,32 @@ impl Drop for Watch {
         drop(notify);
         self.queue.room.set();
         self.hub.leave(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Kind;
+    use crate::watch::{Change, What};
+
+    fn event(at: u64) -> WatchEvent {
+        let what = What::Put { value: Vec::new(), kind: Kind::BYTES, expiry: crate::ids::Expiry::NEVER };
+        WatchEvent {
+            at: CommitTs(at),
+            changes: vec![Arc::new(Change { keyspace: Keyspace(0), key: Vec::new(), what })],
+        }
+    }
+
+    #[test]
+    fn what_was_given_out_before_a_watch_joined_is_not_told_again() {
+        let queue = Queue::new(Keyspace(0), WatchKeys::Prefix(Vec::new()), 1000, CommitTs(3), 0);
+        assert!(queue.push(event(4)), "read from the log");
+        assert!(queue.go_live(CommitTs(6)));
+        // Commit 5 was under way when the watch had read up to 6.
+        assert!(queue.push(event(5)) && queue.push(event(7)));
+        let mut state = queue.state.lock();
+        let told = std::iter::from_fn(|| state.take()).map(|event| event.at.0);
+        assert_eq!(told.collect::<Vec<_>>(), [4, 7]);
     }
 }

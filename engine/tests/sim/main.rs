@@ -17,4 +17,5 @@ mod support;
 mod txn;
 mod txn_history;
 mod wal;
+mod warden;
 mod watch;

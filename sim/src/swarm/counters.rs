@@ -1,4 +1,5 @@
-//! Keys that all clients count up at once: no count is given twice, none goes back, and none that was answered is lost.
+//! Keys that all clients write at once: of counters no count is given twice, none goes back, and none that was answered is lost; in a
+//! lock's register, which holds the token under which it was written last, tokens never fall.
 
 use std::collections::BTreeSet;
 
@@ -77,6 +78,65 @@ impl Counter {
     pub fn recovered(&mut self, found: Option<&Value>) -> Result<(), String> {
         self.read(found)?;
         *self = Counter { base: self.floor, floor: self.floor, durable: self.floor, ..Counter::default() };
+        Ok(())
+    }
+}
+
+/// The largest tokens under which a register was written.
+#[derive(Clone, Default, Debug)]
+pub struct Register {
+    tried: u64,
+    floor: u64,
+    durable: u64,
+    /// What was durable when the disk lost a write of a log in this life.
+    owed: Option<u64>,
+}
+
+impl Register {
+    /// A write under this token is about to be submitted.
+    pub fn begin(&mut self, token: u64) {
+        self.tried = self.tried.max(token);
+    }
+
+    /// It was done, and found the token of the one before.
+    pub fn answered(&mut self, token: u64, before: u64, at_sync: bool) -> Result<(), String> {
+        if before > token {
+            return Err(format!("a write of token {token} came behind that of {before}; {self:?}"));
+        }
+        self.floor = self.floor.max(token);
+        if at_sync {
+            self.durable = self.durable.max(token);
+        }
+        Ok(())
+    }
+
+    pub fn sync_begins(&self) -> u64 {
+        self.floor
+    }
+
+    pub fn synced(&mut self, floor: u64) {
+        self.durable = self.durable.max(floor);
+    }
+
+    pub fn lied(&mut self) {
+        self.owed.get_or_insert(self.durable);
+    }
+
+    pub fn ended(&mut self, death: Option<CrashKind>) {
+        if death == Some(CrashKind::Machine) {
+            self.floor = self.durable;
+        }
+        if let Some(owed) = self.owed.take() {
+            (self.floor, self.durable) = (self.floor.min(owed), self.durable.min(owed));
+        }
+    }
+
+    /// As an opening found it.
+    pub fn recovered(&mut self, found: u64) -> Result<(), String> {
+        if !(self.floor..=self.tried).contains(&found) {
+            return Err(format!("a register has {found}; {self:?}"));
+        }
+        (self.floor, self.durable) = (found, found);
         Ok(())
     }
 }

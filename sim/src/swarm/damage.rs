@@ -11,7 +11,8 @@ use corering_engine::format::batch::{BATCH_HEADER_LEN, HeaderAt, decode_header};
 use corering_engine::runtime::BLOCK;
 use corering_engine::runtime::sim::{Disk, Rng, Sim};
 
-use super::{Slot, World, close, open_once, verify};
+use super::world::World;
+use super::{Slot, close, open_once, verify};
 use crate::support::text;
 
 /// A batch of which a later one, of the same shard, knew that it was durable.

@@ -38,6 +38,18 @@ pub enum Act {
     Sync,
     Checkpoint,
     Pause,
+    /// Makes a session, keeps one alive, ends it.
+    Session,
+    /// Takes a lock or changes what is held.
+    Lock,
+    /// Writes under a token, held or lost.
+    Guarded,
+    /// Puts, deletes or reads a key of a session.
+    Own,
+    /// Makes a key for its number.
+    Number,
+    /// Watches a prefix, or takes what a watch has to tell.
+    Watch,
 }
 
 impl Act {
@@ -48,11 +60,12 @@ impl Act {
             Act::BatchOver | Act::RunOver | Act::Transact | Act::Burst => true,
             Act::Count | Act::Get | Act::GetMany | Act::TakeView | Act::ReadView | Act::ReadOver => false,
             Act::Scan | Act::ScanView | Act::Sync | Act::Checkpoint | Act::Pause => false,
+            Act::Session | Act::Lock | Act::Guarded | Act::Own | Act::Number | Act::Watch => false,
         }
     }
 }
 
-const ACTS: [(Act, u64); 21] = [
+const ACTS: [(Act, u64); 27] = [
     (Act::Put, 12),
     (Act::PutExpiring, 4),
     (Act::PutIf, 4),
@@ -74,6 +87,12 @@ const ACTS: [(Act, u64); 21] = [
     (Act::Sync, 1),
     (Act::Checkpoint, 1),
     (Act::Pause, 2),
+    (Act::Session, 3),
+    (Act::Lock, 12),
+    (Act::Guarded, 5),
+    (Act::Own, 8),
+    (Act::Number, 3),
+    (Act::Watch, 4),
 ];
 
 /// How clients and engine part.
@@ -135,7 +154,7 @@ impl Mix {
             clients: rng.between(1, 4) as usize,
             keys_per_client: rng.between(2, 9) as usize,
             acts_per_client: rng.between(6, 40),
-            acts: some(&mut rng, &ACTS, 7),
+            acts: some(&mut rng, &ACTS, 9),
             levels: some(&mut rng, &levels, 2),
             value_lens: some(&mut rng, &[8, 60, 200, 700, 3_000, 9_000, 20_000], 3),
             lives: rng.between(2, 4),

@@ -4,12 +4,16 @@
 //! faults strike, and ends: closed in order, closed at work, killed, or dead at an operation that the seed chose. Before each
 //! opening `check` looks at what was left; at every step of every task the cheap invariants are asked.
 
-pub mod client;
+mod changes;
+mod client;
 mod counters;
 mod damage;
+mod locks;
+mod marks;
 mod mix;
 pub mod model;
-mod watch;
+mod owned;
+mod world;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -21,11 +25,15 @@ use corering_engine::runtime::Host;
 use corering_engine::runtime::sim::{CrashKind, Disk, FaultRule, Phase, Rng, Sim, Stop};
 use corering_engine::{Engine, Error, Keyspace, Options, ScanRange};
 
-use self::client::{COUNTER_NAMES, COUNTERS, Hands, World};
-use self::counters::Counter;
+use self::changes::Changes;
+use self::client::Hands;
+use self::counters::{Counter, Register};
+use self::locks::Locks;
+use self::marks::Marks;
 use self::mix::{End, LOG, Mix, faults_of_life, lie_of_life};
 use self::model::Model;
-use self::watch::Watch;
+use self::owned::Owned;
+use self::world::{COUNTER_NAMES, COUNTERS, World};
 use crate::account::Account;
 use crate::support::{check_but_for, check_closed, text};
 
@@ -40,7 +48,7 @@ pub fn run(seed: u64, replay: Option<&str>) -> Result<Account, String> {
 }
 
 /// The open engine and what was seen of it; out of the reach of tasks, so that the last handle does not go while they run.
-type Slot = Rc<RefCell<Option<(Engine, Watch)>>>;
+type Slot = Rc<RefCell<Option<(Engine, Marks)>>>;
 
 fn live_all(sim: &Sim, mix: Mix, seed: u64) -> Result<Account, String> {
     let mut rng = Rng::stream(seed, "lives");
@@ -48,12 +56,18 @@ fn live_all(sim: &Sim, mix: Mix, seed: u64) -> Result<Account, String> {
         sim: sim.clone(),
         model: RefCell::new(Model::new(names(&mix, &mut rng))),
         counters: RefCell::new(vec![Counter::default(); COUNTER_NAMES.len()]),
+        locks: RefCell::new(Locks::default()),
+        registers: RefCell::new(vec![Register::default(); locks::NAMES.len()]),
+        owned: RefCell::new(Owned::default()),
+        changes: RefCell::new(Changes::default()),
+        lost: Arc::default(),
         account: RefCell::new(Account::default()),
         next_number: Cell::new(1),
         faulty: Cell::new(false),
         full: Cell::new(false),
         closing: Cell::new(false),
         jumped_ms: Cell::new(0),
+        behind_ms: 0,
         lies_noticed: Cell::new(0),
         lied_of: RefCell::default(),
         mix,
@@ -61,7 +75,7 @@ fn live_all(sim: &Sim, mix: Mix, seed: u64) -> Result<Account, String> {
     let slot: Slot = Rc::default();
     let watched = Rc::clone(&slot);
     sim.watch_steps(move || match &mut *watched.borrow_mut() {
-        Some((engine, watch)) => watch.look(engine),
+        Some((engine, marks)) => marks.look(engine),
         None => Ok(()),
     });
     for number in 0..world.mix.lives {
@@ -139,8 +153,7 @@ fn one_life(world: &Rc<World>, slot: &Slot, rng: &mut Rng, seed: u64, number: u6
         account.crash(kind);
         sim.crash(kind);
     }
-    world.model.borrow_mut().ended(death);
-    world.counters.borrow_mut().iter_mut().for_each(|counter| counter.ended(death));
+    world.life_ended(death);
     sim.set_faults(Default::default());
     sim.set_capacity(None);
     // Its tasks are gone by now, or it was closed.
@@ -155,7 +168,8 @@ async fn life(world: Rc<World>, slot: Slot, mut rng: Rng, end: End, late: Vec<Fa
     check_what_was_left(&world, &host).await?;
     world.sim.faults_enabled(true);
     let Some(engine) = open(&world, &host, &mut rng).await? else { return Ok(After::Refused) };
-    *slot.borrow_mut() = Some((engine.clone(), Watch::default()));
+    world.listen(&engine);
+    *slot.borrow_mut() = Some((engine.clone(), Marks::default()));
     verify(&world, &engine).await?;
     late.into_iter().for_each(|rule| world.sim.add_fault(rule));
     if rng.one_in(world.mix.full_one_in) {
@@ -203,7 +217,7 @@ async fn last_life(world: Rc<World>, slot: Slot, mut rng: Rng) -> Result<(), Str
     let host = world.sim.host();
     check_what_was_left(&world, &host).await?;
     let Some(engine) = open(&world, &host, &mut rng).await? else { return Ok(()) };
-    *slot.borrow_mut() = Some((engine.clone(), Watch::default()));
+    *slot.borrow_mut() = Some((engine.clone(), Marks::default()));
     verify(&world, &engine).await.map_err(|e| format!("at last: {e}"))?;
     world.closing.set(true);
     close(&world, &slot, &engine).await?;
@@ -254,9 +268,11 @@ async fn verify(world: &Rc<World>, engine: &Engine) -> Result<(), String> {
         let found = client.get(COUNTERS, name).map_err(text)?;
         counter.recovered(found.as_ref())?;
     }
+    let mut hands = Hands::new(world, engine, 0, Rng::new(0));
+    hands.verify_locks().await?;
+    hands.verify_owned()?;
     world.account.borrow_mut().lives += 1;
     world.account.borrow_mut().resharded += u64::from(engine.report().resharded.is_some());
-    let mut hands = Hands::new(world, engine, 0, Rng::new(0));
     for (keyspace, reverse) in [(0, false), (0, true), (1, false), (1, true)] {
         hands.scan_all(ScanRange { reverse, ..ScanRange::all(Keyspace(keyspace)) }).await?;
     }
@@ -279,15 +295,13 @@ async fn close(world: &Rc<World>, slot: &Slot, engine: &Engine) -> Result<(), St
     note_work(world, engine);
     // The shards' counters go with their threads.
     drop(slot.borrow_mut().take());
-    let answered = world.model.borrow().sync_begins();
-    let counts: Vec<i64> = world.counters.borrow().iter().map(Counter::sync_begins).collect();
+    let promise = world.promises();
     let closed = engine.close_async().await;
     world.notice_lies();
     match closed {
         Ok(()) => {
             world.account.borrow_mut().closes += 1;
-            world.model.borrow_mut().synced(answered);
-            world.counters.borrow_mut().iter_mut().zip(counts).for_each(|(counter, floor)| counter.synced(floor));
+            world.promised(promise);
             Ok(())
         }
         Err(Error::Poisoned(_)) if world.faulty.get() => Ok(()),

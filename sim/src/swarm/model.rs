@@ -21,6 +21,18 @@ pub struct Content {
     pub expiry: Expiry,
 }
 
+impl Content {
+    /// The number by which it can be told from all others.
+    pub fn number(&self) -> u64 {
+        number_of(&self.bytes)
+    }
+}
+
+/// The number in a value that a client wrote.
+pub fn number_of(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(0, |head| u64::from_le_bytes(*head))
+}
+
 pub type State = Option<Content>;
 
 /// A write that was tried; all keys that it changes, change together.
@@ -164,6 +176,37 @@ impl Model {
     /// What the key held before a write that is under way.
     pub fn before(&self, key: usize, id: WriteId) -> &State {
         self.keys[key].state(self.place_of(key, id) - 1)
+    }
+
+    /// Whether a write that is under way is durable when it is seen, and what it changes.
+    pub fn changes_of(&self, id: WriteId) -> (bool, Vec<(usize, State)>) {
+        let write = &self.writes[&id];
+        let state = |key: &usize| (*key, self.keys[*key].state(self.place_of(*key, id)).clone());
+        (write.at_sync, write.keys.iter().map(state).collect())
+    }
+
+    /// A watch told of a write: whoever reads from now on sees it, or what came behind it.
+    pub fn told(&mut self, name: &(Keyspace, Vec<u8>), bytes: &[u8], at: CommitTs) -> Result<(), String> {
+        let Some(key) = self.names.iter().position(|other| other == name) else { return Ok(()) };
+        let of_step = |(_, state): &(WriteId, State)| state.as_ref().is_some_and(|c| c.number() == number_of(bytes));
+        // Of what an earlier life wrote nothing is new.
+        let Some(step) = self.keys[key].steps.iter().position(of_step) else { return Ok(()) };
+        let place = step + 1;
+        if self.keys[key].state(place).as_ref().is_none_or(|content| *content.bytes != *bytes) {
+            return Err(format!("{}: a watch told of {}, written otherwise", self.name(key), tell_bytes(bytes)));
+        }
+        match self.commit(&self.keys[key], place) {
+            Some(commit) if commit != at => {
+                return Err(format!("{}: a watch told of commit {commit} as of {at}", self.name(key)));
+            }
+            Some(_) => {}
+            None => {
+                self.learn(key, place, at)?;
+                self.agrees_with_what_was_observed(key)?;
+            }
+        }
+        self.seen(key, &[place]);
+        Ok(())
     }
 
     /// It was answered.

@@ -10,8 +10,9 @@ use corering_engine::{
     TransactionOptions, Value, WriteOptions,
 };
 
-use super::{Found, Hands, Outcome};
+use super::{Found, Hands};
 use crate::swarm::model::{Content, State, View};
+use crate::swarm::world::Outcome;
 
 /// A read, and the time by which it judged what had expired.
 struct Read {

@@ -6,11 +6,11 @@ use corering_engine::{Engine, ShardStats, Stats};
 
 /// The numbers of the step before.
 #[derive(Default)]
-pub struct Watch {
+pub struct Marks {
     before: Option<Stats>,
 }
 
-impl Watch {
+impl Marks {
     pub fn look(&mut self, engine: &Engine) -> Result<(), String> {
         let now = engine.stats();
         for (at, shard) in now.shards.iter().enumerate() {
