@@ -1924,8 +1924,8 @@ corering_status corering_queue_fd(struct corering_queue *queue,
 
 /**
  * Submits operations without waiting for them. Those of one shard take effect in the order in which one thread submits
- * them, and a get sees the writes submitted before it. Of `options`, which may be null, it heeds the durability and the guards,
- * on which then each operation depends; the other settings are each operation's own. An operation that makes no sense is accepted and fails in its completion.
+ * them, and a get sees the writes submitted before it. Of `options`, which may be null, it heeds the durability, the session and the
+ * guards, on which then each operation depends; the other settings are each operation's own. An operation that makes no sense is accepted and fails in its completion.
  *
  * Owns: the caller keeps the operations and what they lead to; they are copied.
  * Writes: to `accepted` how many were taken, from the first on.
@@ -2202,8 +2202,8 @@ corering_status corering_lock_info(struct corering_db *db,
 
 /**
  * As `corering_lock_acquire`, without waiting: the grant is a completion of kind CORERING_OP_ACQUIRE, with the token in
- * `version` and the count in `integer`. A wait that is no longer wanted ends with its `wait_ms` or with its session, and
- * completes with LOCK_TIMEOUT or NO_SESSION; it takes one of the queue's places until then. `options` may be null.
+ * `version` and the count in `integer`. A wait ends with its `wait_ms`, by `corering_queue_cancel` (both LOCK_TIMEOUT) or with its
+ * session (NO_SESSION); it takes one of the queue's places until then. `options` may be null.
  *
  * Owns: the caller keeps session and name; they are copied.
  * Writes: nothing.
@@ -2218,6 +2218,21 @@ corering_status corering_queue_acquire(struct corering_queue *queue,
                                        size_t name_len,
                                        const struct corering_lock_options *options,
                                        uint64_t user_data);
+
+/**
+ * Ends the wait of a `corering_queue_acquire` of this queue: it leaves the line, and the others move up. Its completion comes all the
+ * same, and once: LOCK_TIMEOUT, or the grant if that was first; then the session holds the lock, which is to be released. Of
+ * several waits with this `user_data`, all are ended.
+ *
+ * Owns: nothing.
+ * Writes: nothing.
+ * Threads: any; does not wait.
+ * Status: OK; NOT_FOUND if the queue has no such wait: it was never asked for, or its completion is there already; BUSY: ask again;
+ *   INVALID_HANDLE; CLOSED; FORKED; POISONED.
+ * Safety: any pointer will do; it is not dereferenced.
+ */
+corering_status corering_queue_cancel(struct corering_queue *queue,
+                                      uint64_t user_data);
 
 /**
  * Fills `options` with the defaults: strict serializability, the database's durability, one minute, a new age.

@@ -11,7 +11,6 @@ use crate::engine::{Acquire, FencingToken, Grant, Guard, LockHandle, Mode, Sessi
 use crate::failure::Failure;
 use crate::guard::guarded;
 use crate::object::using;
-use crate::op::{Answer, corering_op_kind};
 use crate::options;
 use crate::queue::{Queue, corering_queue};
 use crate::raw::{Caller, c_struct};
@@ -402,8 +401,8 @@ fn part(session: u64, mode: Mode) -> corering_lock_part {
 }
 
 /// As `corering_lock_acquire`, without waiting: the grant is a completion of kind CORERING_OP_ACQUIRE, with the token in
-/// `version` and the count in `integer`. A wait that is no longer wanted ends with its `wait_ms` or with its session, and
-/// completes with LOCK_TIMEOUT or NO_SESSION; it takes one of the queue's places until then. `options` may be null.
+/// `version` and the count in `integer`. A wait ends with its `wait_ms`, by `corering_queue_cancel` (both LOCK_TIMEOUT) or with its
+/// session (NO_SESSION); it takes one of the queue's places until then. `options` may be null.
 ///
 /// Owns: the caller keeps session and name; they are copied.
 /// Writes: nothing.
@@ -424,9 +423,25 @@ pub unsafe extern "C" fn corering_queue_acquire(
         let queue = using::<Queue, _>(queue)?;
         let (session, name) = (session::given(c, session)?, name_of(c, name, name_len)?);
         let acquire = corering_lock_options::read(c, options)?.acquire(session)?;
-        let kind = corering_op_kind::CORERING_OP_ACQUIRE as u32;
-        let granted = |grant: Grant| Answer::Granted { token: grant.token.0, count: grant.count };
-        queue.submit(user_data, kind, granted, |db| db.client.acquire(name, acquire))?;
+        queue.acquire(user_data, name, acquire)?;
         Ok(CORERING_OK)
+    })
+}
+
+/// Ends the wait of a `corering_queue_acquire` of this queue: it leaves the line, and the others move up. Its completion comes all the
+/// same, and once: LOCK_TIMEOUT, or the grant if that was first; then the session holds the lock, which is to be released. Of
+/// several waits with this `user_data`, all are ended.
+///
+/// Owns: nothing.
+/// Writes: nothing.
+/// Threads: any; does not wait.
+/// Status: OK; NOT_FOUND if the queue has no such wait: it was never asked for, or its completion is there already; BUSY: ask again;
+///   INVALID_HANDLE; CLOSED; FORKED; POISONED.
+/// Safety: any pointer will do; it is not dereferenced.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn corering_queue_cancel(queue: *mut corering_queue, user_data: u64) -> corering_status {
+    guarded!(|_c| {
+        let queue = using::<Queue, _>(queue)?;
+        Ok(if queue.cancel(user_data)? { CORERING_OK } else { CORERING_NOT_FOUND })
     })
 }

@@ -646,6 +646,88 @@ static void test_asynchronous_locks(corering_db *db)
     CHECK_OK(corering_session_end(db, &holder));
 }
 
+static void *cancel_third(void *queue)
+{
+    CHECK(corering_queue_cancel(queue, 3) >= 0);
+    return NULL;
+}
+
+/* A wait is ended alone, and has one completion: that, or the grant. */
+static void test_cancelled_waits(corering_db *db)
+{
+    corering_session holder = open_session(db, 60000, "holder"), session = open_session(db, 60000, "waiter");
+    corering_lock_options wait = lock_options(CORERING_LOCK_EXCLUSIVE, CORERING_WAIT_FOREVER);
+    corering_lock_part parts[4];
+    corering_queue *queue, *other;
+    corering_result result;
+    size_t count = 0;
+    int round, granted = 0, cancelled = 0;
+    CHECK_OK(corering_queue_new(db, 8, &queue));
+    CHECK_OK(corering_queue_new(db, 8, &other));
+    CHECK_OK(corering_lock_acquire(db, &holder, TEXT("cancelled"), NULL, NULL));
+    CHECK_OK(corering_queue_acquire(queue, &session, TEXT("cancelled"), &wait, 1));
+    CHECK_OK(corering_queue_acquire(queue, &session, TEXT("cancelled"), &wait, 2));
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_queue_cancel(queue, 3));
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_queue_cancel(other, 1));
+    CHECK_OK(corering_queue_cancel(queue, 1));
+    result = reap_one(queue);
+    CHECK(result.user_data == 1 && result.status == CORERING_ERROR_LOCK_TIMEOUT && result.kind == CORERING_OP_ACQUIRE);
+    CHECK_OK(corering_value_free(&result.value));
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_queue_cancel(queue, 1));
+    CHECK_OK(corering_lock_info(db, TEXT("cancelled"), parts, 4, &count));
+    CHECK(count == 2 && parts[1].session == session.id);
+
+    /* The other wait of the session stands, until it is granted; then there is nothing to be cancelled. */
+    CHECK_OK(corering_lock_release(db, &holder, TEXT("cancelled"), 0, NULL, NULL, NULL));
+    result = reap_one(queue);
+    CHECK(result.user_data == 2 && result.status == CORERING_OK && result.integer == 1);
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_queue_cancel(queue, 2));
+    CHECK_OK(corering_lock_release(db, &session, TEXT("cancelled"), 0, NULL, NULL, NULL));
+
+    /* Those of one tag go together. */
+    CHECK_OK(corering_lock_acquire(db, &holder, TEXT("cancelled"), NULL, NULL));
+    CHECK_OK(corering_queue_acquire(queue, &session, TEXT("cancelled"), &wait, 4));
+    CHECK_OK(corering_queue_acquire(queue, &session, TEXT("cancelled"), &wait, 4));
+    CHECK_OK(corering_queue_cancel(queue, 4));
+    for (round = 0; round < 2; round++) {
+        result = reap_one(queue);
+        CHECK(result.user_data == 4 && result.status == CORERING_ERROR_LOCK_TIMEOUT);
+        CHECK_OK(corering_value_free(&result.value));
+    }
+    CHECK_OK(corering_lock_release(db, &holder, TEXT("cancelled"), 0, NULL, NULL, NULL));
+
+    /* Another thread cancels while the holder lets go. */
+    for (round = 0; round < 300; round++) {
+        pthread_t thread;
+        wait.durability = round % 2 ? CORERING_DURABILITY_NONE : CORERING_DURABILITY_DEFAULT;
+        CHECK_OK(corering_lock_acquire(db, &holder, TEXT("cancelled"), &wait, NULL));
+        CHECK_OK(corering_queue_acquire(queue, &session, TEXT("cancelled"), &wait, 3));
+        CHECK(pthread_create(&thread, NULL, cancel_third, queue) == 0);
+        CHECK_OK(corering_lock_release(db, &holder, TEXT("cancelled"), 0, &wait, NULL, NULL));
+        result = reap_one(queue);
+        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK(result.user_data == 3);
+        if (result.status == CORERING_OK) {
+            granted++;
+            CHECK_OK(corering_lock_release(db, &session, TEXT("cancelled"), result.version, &wait, NULL, NULL));
+        } else {
+            cancelled++;
+            CHECK_STATUS(CORERING_ERROR_LOCK_TIMEOUT, result.status);
+            CHECK_OK(corering_value_free(&result.value));
+        }
+        CHECK_OK(corering_queue_reap(queue, &result, 1, &count));
+        CHECK(count == 0);
+        CHECK_STATUS(CORERING_NOT_FOUND, corering_lock_info(db, TEXT("cancelled"), parts, 4, &count));
+        CHECK_STATUS(CORERING_NOT_FOUND, corering_queue_cancel(queue, 3));
+    }
+    CHECK(granted + cancelled == 300);
+    CHECK_OK(corering_queue_free(other));
+    CHECK_STATUS(CORERING_ERROR_CLOSED, corering_queue_cancel(other, 1));
+    CHECK_OK(corering_queue_free(queue));
+    CHECK_OK(corering_session_end(db, &session));
+    CHECK_OK(corering_session_end(db, &holder));
+}
+
 /* A session is told of each hold that it lost, and of its own end. */
 static void test_lost_locks(corering_db *db)
 {
@@ -1219,6 +1301,7 @@ int main(int argc, char **argv)
     test_locks(db);
     test_guards(db);
     test_asynchronous_locks(db);
+    test_cancelled_waits(db);
     test_lost_locks(db);
     test_session_after_restart(dir);
     test_transactions(db);

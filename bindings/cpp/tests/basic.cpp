@@ -356,10 +356,16 @@ void asynchronous_locks(corering::db &db) {
     auto holder = db.new_session(), waiter = db.new_session();
     auto queue = db.new_queue(8);
     auto held = holder.acquire("line");
+    pollfd poller{queue.fd(), POLLIN, 0};
+    queue.acquire(6, waiter, "line");
+    CHECK(queue.cancel(6) && !queue.cancel(5));
+    CHECK(poll(&poller, 1, 30000) == 1);
+    const auto cancelled = queue.reap();
+    CHECK(cancelled.size() == 1 && cancelled[0].user_data() == 6);
+    CHECK(cancelled[0].code() == CORERING_ERROR_LOCK_TIMEOUT && !queue.cancel(6));
     queue.acquire(7, waiter, "line");
     CHECK(queue.reap().empty());
     held.unlock();
-    pollfd poller{queue.fd(), POLLIN, 0};
     CHECK(poll(&poller, 1, 30000) == 1);
     const auto reaped = queue.reap();
     CHECK(reaped.size() == 1 && reaped[0].user_data() == 7 && reaped[0].version() > held.token());

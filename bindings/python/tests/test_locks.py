@@ -387,6 +387,43 @@ def test_locks_of_coroutines(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_cancelled_task_gives_up_its_wait_and_nothing_else(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with await aio.open(tmp_path / "db", **SMALL) as db:
+            with db._db.session() as session, db._db.session() as holder:
+
+                async def enter() -> None:
+                    async with db.lock("l", session=session):
+                        pass
+
+                async with db.lock("other", session=session) as other:
+                    held = holder.lock("l")
+                    held.acquire()
+                    waiting = [asyncio.create_task(enter()) for _ in range(2)]
+                    while len(db._db.lock_info("l")) < 3:
+                        await asyncio.sleep(0.002)
+                    waiting[0].cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await waiting[0]
+                    assert len(db._db.lock_info("l")) == 2
+                    held.release()
+                    await waiting[1]
+                    assert await db.put(b"k", b"v", guard=other) > 0, "its session lives"
+
+                # The grant comes while the task is cancelled.
+                for _ in range(50):
+                    held.acquire()
+                    task = asyncio.create_task(enter())
+                    while len(db._db.lock_info("l")) < 2:
+                        await asyncio.sleep(0)
+                    release = asyncio.get_running_loop().run_in_executor(None, held.release)
+                    task.cancel()
+                    await asyncio.gather(task, release, return_exceptions=True)
+                    assert db._db.lock_info("l") == []
+
+    asyncio.run(main())
+
+
 def test_a_ttl_of_coroutines_is_kept_alive(tmp_path: Path) -> None:
     async def main() -> None:
         async with await aio.open(tmp_path / "db", **SMALL) as db:

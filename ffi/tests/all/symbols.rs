@@ -13,7 +13,7 @@ fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-const EXPORTED: [&str; 92] = [
+const EXPORTED: [&str; 93] = [
     "corering_abi_version",
     "corering_batch_clear",
     "corering_batch_commit",
@@ -49,6 +49,7 @@ const EXPORTED: [&str; 92] = [
     "corering_put_if",
     "corering_put_sequential",
     "corering_queue_acquire",
+    "corering_queue_cancel",
     "corering_queue_commit",
     "corering_queue_fd",
     "corering_queue_free",
