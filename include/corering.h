@@ -1300,6 +1300,57 @@ typedef struct corering_stats {
      */
     uint64_t tx_open;
     uint64_t tx_oldest_ms;
+    /**
+     * Of the transactions begun, those that ran again what was aborted before.
+     */
+    uint64_t tx_retried;
+    /**
+     * Milliseconds for which those were open that ended: of all together, and the longest.
+     */
+    uint64_t tx_age_ms_total;
+    uint64_t tx_age_ms_max;
+    /**
+     * Sessions of the whole database.
+     */
+    uint64_t lock_sessions;
+    /**
+     * Names of locks that are held or wanted, and how many hold them and wait for them now.
+     */
+    uint64_t lock_names;
+    uint64_t lock_holds;
+    uint64_t lock_waiters;
+    /**
+     * Grants, those included by which a session took once more what it held.
+     */
+    uint64_t lock_grants;
+    /**
+     * Tries that were refused because others held the lock.
+     */
+    uint64_t lock_refused;
+    /**
+     * Waits that are over, and their milliseconds: of all together, and the longest.
+     */
+    uint64_t lock_waits;
+    uint64_t lock_wait_ms_total;
+    uint64_t lock_wait_ms_max;
+    /**
+     * Of these, those that ended with their time, and those that were taken back.
+     */
+    uint64_t lock_timeouts;
+    uint64_t lock_cancelled;
+    /**
+     * Requests that gave way because sessions waited for each other.
+     */
+    uint64_t lock_deadlocks;
+    /**
+     * Holds whose lease ran out, and those that ended with their session.
+     */
+    uint64_t lock_expired;
+    uint64_t lock_orphaned;
+    /**
+     * Writes that were refused because a guard had lost its lock.
+     */
+    uint64_t lock_fenced;
 } corering_stats;
 
 /**

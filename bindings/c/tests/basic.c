@@ -378,6 +378,10 @@ static void test_stats(corering_db *db)
     CHECK(stats.shards == 2 && stats.writes > 0 && stats.struct_size == sizeof stats);
     CHECK(stats.tx_begun > stats.tx_committed && stats.tx_committed > 0 && stats.tx_rolled_back > 0 && stats.tx_open == 0);
     CHECK(stats.tx_aborted_changed > 0 && stats.tx_aborted_wounded > 0 && stats.tx_waits > 0);
+    CHECK(stats.tx_retried > 0 && stats.tx_retried < stats.tx_begun && stats.tx_age_ms_max <= stats.tx_age_ms_total);
+    CHECK(stats.lock_grants > 300 && stats.lock_cancelled >= 3 && stats.lock_timeouts > 0 && stats.lock_refused > 0);
+    CHECK(stats.lock_waits > 3 && stats.lock_wait_ms_max <= stats.lock_wait_ms_total && stats.lock_expired > 0);
+    CHECK(stats.lock_orphaned > 0 && stats.lock_fenced > 0 && stats.lock_waiters == 0);
     CHECK(stats.appended.count > 0 && stats.appended.p50_ns > 0 && stats.appended.p50_ns <= stats.appended.max_ns);
     CHECK(stats.durable.count > 0 && stats.durable.p50_ns <= stats.durable.p999_ns);
     CHECK_OK(corering_get_stats(db, 1, &stats));
@@ -660,6 +664,7 @@ static void test_cancelled_waits(corering_db *db)
     corering_lock_part parts[4];
     corering_queue *queue, *other;
     corering_result result;
+    corering_stats stats;
     size_t count = 0;
     int round, granted = 0, cancelled = 0;
     CHECK_OK(corering_queue_new(db, 8, &queue));
@@ -667,6 +672,9 @@ static void test_cancelled_waits(corering_db *db)
     CHECK_OK(corering_lock_acquire(db, &holder, TEXT("cancelled"), NULL, NULL));
     CHECK_OK(corering_queue_acquire(queue, &session, TEXT("cancelled"), &wait, 1));
     CHECK_OK(corering_queue_acquire(queue, &session, TEXT("cancelled"), &wait, 2));
+    stats.struct_size = sizeof stats;
+    CHECK_OK(corering_get_stats(db, CORERING_ALL_SHARDS, &stats));
+    CHECK(stats.lock_names == 1 && stats.lock_holds == 1 && stats.lock_waiters == 2 && stats.lock_sessions >= 2);
     CHECK_STATUS(CORERING_NOT_FOUND, corering_queue_cancel(queue, 3));
     CHECK_STATUS(CORERING_NOT_FOUND, corering_queue_cancel(other, 1));
     CHECK_OK(corering_queue_cancel(queue, 1));

@@ -736,7 +736,9 @@ int main(int argc, char **argv) {
     members(db);
     db.sync();
     db.checkpoint();
-    CHECK(db.stats().struct_size == sizeof(corering_stats));
+    const auto stats = db.stats();
+    CHECK(stats.struct_size == sizeof(corering_stats));
+    CHECK(stats.lock_grants > 0 && stats.lock_cancelled > 0 && stats.lock_fenced > 0 && stats.lock_waiters == 0);
     db.close();
     std::puts("basic.cpp: all well");
 }

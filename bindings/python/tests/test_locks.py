@@ -387,6 +387,19 @@ def test_locks_of_coroutines(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_what_happens_to_locks_is_counted(db: corering.Database) -> None:
+    with db.session() as a, db.session() as b:
+        a.lock("l").acquire()
+        assert not b.lock("l").acquire(blocking=False) and not b.lock("l").acquire(timeout=0.01)
+        stats = db.stats()
+        assert (stats.lock_sessions, stats.lock_names, stats.lock_holds, stats.lock_waiters) == (2, 1, 1, 0)
+        assert (stats.lock_grants, stats.lock_refused, stats.lock_timeouts, stats.lock_waits) == (1, 1, 1, 1)
+        assert 10 <= stats.lock_wait_ms_max == stats.lock_wait_ms_total
+        assert stats.lock_orphaned == 0
+    stats = db.stats()
+    assert (stats.lock_sessions, stats.lock_holds, stats.lock_orphaned, stats.lock_expired) == (0, 0, 1, 0)
+
+
 def test_a_cancelled_task_gives_up_its_wait_and_nothing_else(tmp_path: Path) -> None:
     async def main() -> None:
         async with await aio.open(tmp_path / "db", **SMALL) as db:

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use corering_engine::runtime::LocalFuture;
 use corering_engine::{
-    Acquire, Client, Durability, Error, FencingToken, Grant, Hold, LockCursor, LockError, LockFilter, LockHandle,
-    LockInfo, Mode, NameFilter, SessionId, SessionKey, Wait,
+    Acquire, Client, Durability, FencingToken, Grant, Hold, LockCursor, LockFilter, LockHandle, LockInfo, Mode,
+    NameFilter, SessionId, SessionKey, Wait,
 };
 
 use super::errors::CommandError;
@@ -164,13 +164,6 @@ fn acquire<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'a
             }
             return Ok(());
         };
-        if let Some(stats) = session.shard_stats() {
-            match &answered {
-                Ok(_) => stats.lock_grants.add(1),
-                Err(Error::Lock(LockError::TimedOut)) => stats.lock_timeouts.add(1),
-                Err(_) => {}
-            }
-        }
         reply_grant(session, answered?);
         Ok(())
     })

@@ -626,6 +626,7 @@ fn info_counts() {
     acquire(&mut a, "two");
     assert_eq!(code(&mut b, "LOCK.ACQUIRE one WAIT 20"), "LOCKTIMEOUT");
     assert_eq!(code(&mut b, "GUARD one 1 SET k v"), "FENCED");
+    assert_eq!(code(&mut b, "LOCK.ACQUIRE one"), "LOCKED");
     b.send(&["LOCK.ACQUIRE", "one", "BLOCK"]).unwrap();
     until("it waits", || len(&mut a, "one", "waiting") == 1);
     let info = a.text("INFO locks");
@@ -633,17 +634,40 @@ fn info_counts() {
         "# Locks",
         "lock_sessions:2",
         "lock_names:2",
+        "lock_holds:2",
         "lock_waiters:1",
         "lock_grants:2",
+        "lock_refused:1",
         "lock_timeouts:1",
+        "lock_cancelled:0",
+        "lock_deadlocks:0",
         "lock_expiries:0",
+        "lock_lost_with_session:0",
         "lock_fenced_writes:1",
     ] {
         assert!(info.lines().any(|own| own == line), "{line} in {info}");
     }
+    // What ends with its session is not what ends with its lease.
     a.ok(&format!("SESSION.KILL {id}"));
     grant(&b.reply().unwrap());
-    assert!(a.text("INFO locks").contains("lock_expiries:2"));
+    let info = a.text("INFO locks");
+    assert!(
+        info.contains("lock_expiries:0\r\nlock_lost_with_session:2\r\n") && info.contains("lock_holds:1\r\n"),
+        "{info}"
+    );
+    acquire(&mut b, "leased LEASE 20");
+    until("the lease runs out", || a.text("INFO locks").contains("lock_expiries:1\r\nlock_lost_with_session:2\r\n"));
+    // A wait whose connection goes is cancelled.
+    let mut gone = server.client();
+    open(&mut gone, "");
+    gone.send(&["LOCK.ACQUIRE", "one", "BLOCK"]).unwrap();
+    until("it waits", || len(&mut a, "one", "waiting") == 1);
+    drop(gone);
+    until("it left", || a.text("INFO locks").contains("lock_cancelled:1\r\n"));
+    assert!(a.text("INFO locks").contains("lock_waiters:0\r\n"));
+    a.ok("CONFIG RESETSTAT");
+    let info = a.text("INFO locks");
+    assert!(info.contains("lock_grants:0\r\n") && info.contains("lock_holds:1\r\n"), "{info}");
 }
 
 #[test]

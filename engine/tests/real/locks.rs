@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use corering_engine::shard::lock_counts::LockCounts;
 use corering_engine::{
-    Acquire, AskId, Durability, Engine, Error, Expiry, Guard, Keyspace, Kind, LockError, LockHandle, LockLost, Mode,
-    NewSession, Options, SessionKey, Wait, WriteOptions,
+    Acquire, AskId, Durability, Engine, Error, Expiry, FencingToken, Guard, Keys, Keyspace, Kind, LockError,
+    LockHandle, LockLost, Mode, NewSession, Options, SessionKey, Wait, WriteOptions,
 };
 use tempfile::TempDir;
 
@@ -134,6 +135,54 @@ fn a_cancelled_wait_leaves_the_line_and_no_other_wait_does() {
     assert_eq!(lock_error(second.wait()), LockError::TimedOut);
     behind.wait().unwrap();
     assert!(!client.cancel(AskId(1), b"l", c.id).wait().unwrap(), "granted");
+}
+
+#[test]
+fn all_that_happens_is_counted() {
+    let db = Db::new();
+    let client = db.client();
+    let (a, b) = (db.session(DAY), db.session(DAY));
+    let counts = || db.engine.as_ref().unwrap().stats().lock_counts();
+    let holds = || db.engine.as_ref().unwrap().stats().sum(|shard| shard.lock_holds);
+    let long = |session| Acquire { wait: Wait::AsLongAsTheSession, ..ask(session) };
+    assert_eq!((counts(), holds()), (LockCounts::default(), 0));
+
+    client.acquire(b"a", ask(a)).wait().unwrap();
+    client.acquire(b"a", Acquire { durability: Some(Durability::None), ..ask(a) }).wait().unwrap();
+    client.acquire(b"b", ask(b)).wait().unwrap();
+    lock_error(client.acquire(b"a", ask(b)).wait());
+    lock_error(client.acquire(b"a", Acquire { wait: Wait::Ms(5), ..ask(b) }).wait());
+    let cancelled = client.acquire_as(AskId(1), b"a", long(b));
+    assert!(client.cancel(AskId(1), b"a", b.id).wait().unwrap());
+    lock_error(cancelled.wait());
+    let mut wanted = LockCounts { grants: 3, refused: 1, timeouts: 1, cancelled: 1, ..LockCounts::default() };
+    assert_eq!((counts(), holds()), (wanted, 2));
+
+    let first = client.acquire(b"b", long(a));
+    // The younger one gives way, by the millisecond.
+    std::thread::sleep(Duration::from_millis(5));
+    let second = client.acquire(b"a", long(b));
+    assert!(matches!(lock_error(second.wait()), LockError::Deadlock { .. }));
+    client.release(held(b"b", b), None).wait().unwrap();
+    first.wait().unwrap();
+    wanted = LockCounts { deadlocks: 1, grants: 4, ..wanted };
+    assert_eq!((counts(), holds()), (wanted, 2));
+
+    let guard = Guard { name: b"a".to_vec(), token: FencingToken(1) };
+    let write = |guard| client.run_over(Keys::Of(&[b"k"]), vec![guard], WriteOptions::default(), |_| Ok(()));
+    lock_error(write(guard).wait());
+    // Renewed by nobody: once it is found by the shard, once by its own release.
+    let leased = Acquire { lease: Some(Duration::from_millis(1)), ..ask(b) };
+    client.acquire(b"c", leased).wait().unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    assert!(client.release(held(b"c", b), None).wait().unwrap().expired);
+    client.acquire(b"c", leased).wait().unwrap();
+    while client.lock_info(b"c").wait().unwrap().is_some() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    client.end_session(a).wait().unwrap();
+    wanted = LockCounts { fenced: 1, grants: 6, expired: 2, orphaned: 2, ..wanted };
+    assert_eq!((counts(), holds()), (wanted, 0));
 }
 
 #[test]

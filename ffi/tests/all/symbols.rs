@@ -278,6 +278,7 @@ fn structs_are_laid_out_for_ever() {
     assert_eq!(offset_of!(corering_stats, applied), 144 + 4 * 40);
     assert!(size_of::<corering_stats>() >= 432);
     assert_eq!(offset_of!(corering_stats, tx_oldest_ms), 424);
+    assert_eq!((offset_of!(corering_stats, tx_retried), offset_of!(corering_stats, lock_fenced)), (432, 568));
     assert!(size_of::<corering_tx_options>() >= 48);
     assert_eq!(offset_of!(corering_tx_options, again), 40);
     assert!(size_of::<corering_tx_usage>() >= 56);
