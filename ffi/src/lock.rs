@@ -220,7 +220,7 @@ pub unsafe extern "C" fn corering_lock_options_init(
 ///   of the session.
 /// Writes: `grant`, if given.
 /// Threads: any; blocks until the lock is granted and that is as durable as asked for, or `wait_ms` have passed.
-/// Status: OK; LOCK_HELD; LOCK_TIMEOUT; LEASE_EXPIRED if the session's own earlier hold has just run out; DEADLOCK;
+/// Status: OK; LOCK_HELD; LOCK_NOT_YET; LOCK_TIMEOUT; LEASE_EXPIRED if the session's own earlier hold has just run out; DEADLOCK;
 ///   OTHER_PERMITS; NO_SESSION; WRONG_SECRET; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; BUSY; NO_SPACE; POISONED.
 /// Safety: `session` is null or a session; `name` has `name_len` bytes; `options` is null or begins with its size; `grant`
 ///   is null or writable.

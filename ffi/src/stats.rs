@@ -93,7 +93,7 @@ pub struct corering_stats {
     pub lock_waiters: u64,
     /// Grants, those included by which a session took once more what it held.
     pub lock_grants: u64,
-    /// Tries that were refused because others held the lock.
+    /// Tries that were refused because others held the lock, or none is granted yet.
     pub lock_refused: u64,
     /// Waits that are over, and their milliseconds: of all together, and the longest.
     pub lock_waits: u64,

@@ -813,6 +813,60 @@ static void test_session_after_restart(const char *dir)
     CHECK_OK(corering_queue_free(queue));
 }
 
+static uint32_t crc32_of(const unsigned char *bytes, size_t len)
+{
+    uint32_t crc = 0xffffffff;
+    size_t at;
+    int bit;
+    for (at = 0; at < len; at++) {
+        crc ^= bytes[at];
+        for (bit = 0; bit < 8; bit++) {
+            crc = (crc >> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+        }
+    }
+    return ~crc;
+}
+
+/* As if the machine had been stopped while a lock was held of which nothing was on disk: the root record, in its first copy. */
+static void stop_the_machine(const char *path)
+{
+    enum { CRC = 8, SEQUENCE = 16, RECORD = 24, UNSYNCED_LEASE = RECORD + 48, BOOT = RECORD + 56, END = RECORD + 96 };
+    unsigned char copy[END];
+    uint32_t crc;
+    int n;
+    FILE *file = fopen(path, "r+b");
+    CHECK(file != NULL && fread(copy, 1, END, file) == END);
+    copy[SEQUENCE + 1]++;
+    copy[UNSYNCED_LEASE + 1] = 4; /* 1024 ms */
+    copy[BOOT] ^= 1;
+    crc = crc32_of(copy + CRC + 4, END - CRC - 4);
+    for (n = 0; n < 4; n++) {
+        copy[CRC + n] = (unsigned char)(crc >> 8 * n);
+    }
+    CHECK(fseek(file, 0, SEEK_SET) == 0 && fwrite(copy, 1, END, file) == END && fclose(file) == 0);
+}
+
+static void test_locks_after_the_machine_was_stopped(const char *dir)
+{
+    char path[512], message[256];
+    corering_lock_options wait = lock_options(CORERING_LOCK_EXCLUSIVE, 20000);
+    corering_session session;
+    size_t count;
+    corering_db *db = open_db(dir, "stopped");
+    CHECK_OK(corering_close(db));
+    (void)snprintf(path, sizeof path, "%s/stopped/superblock", dir);
+    stop_the_machine(path);
+    db = open_db(dir, "stopped");
+    session = open_session(db, 60000, "early");
+    CHECK_STATUS(CORERING_ERROR_LOCK_NOT_YET, corering_lock_acquire(db, &session, TEXT("l"), NULL, NULL));
+    CHECK(corering_status_is_retryable(CORERING_ERROR_LOCK_NOT_YET));
+    CHECK_OK(corering_error_message(message, sizeof message, NULL));
+    CHECK(strstr(message, " ms yet") != NULL);
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_lock_info(db, TEXT("l"), NULL, 0, &count));
+    CHECK_OK(corering_lock_acquire(db, &session, TEXT("l"), &wait, NULL));
+    CHECK_OK(corering_close(db));
+}
+
 /* ---- transactions ---- */
 
 static corering_tx *begin(corering_db *db, uint32_t flags, uint64_t again)
@@ -1312,6 +1366,7 @@ int main(int argc, char **argv)
     test_cancelled_waits(db);
     test_lost_locks(db);
     test_session_after_restart(dir);
+    test_locks_after_the_machine_was_stopped(dir);
     test_transactions(db);
     test_scan_of_a_transaction(db);
     test_savepoints(db);

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -385,6 +386,31 @@ def test_locks_of_coroutines(tmp_path: Path) -> None:
             assert db._db.sessions() == []
 
     asyncio.run(main())
+
+
+def stop_the_machine(path: Path, lease_ms: int) -> None:
+    """As if it had been stopped while a lock was held of which nothing was on disk: the root record, in both copies."""
+    copies = bytearray(path.read_bytes())
+    record = copies[: 24 + 96]
+    record[16:24] = (int.from_bytes(record[16:24], "little") + 1).to_bytes(8, "little")
+    record[24 + 48 : 24 + 56] = lease_ms.to_bytes(8, "little")
+    record[24 + 56] ^= 1
+    record[8:12] = zlib.crc32(record[12:]).to_bytes(4, "little")
+    for at in (0, 1 << 20):
+        copies[at : at + len(record)] = record
+    path.write_bytes(copies)
+
+
+def test_after_the_machine_was_stopped_no_lock_is_granted_for_a_while(tmp_path: Path) -> None:
+    corering.open(tmp_path / "db", **SMALL).close()
+    stop_the_machine(tmp_path / "db" / "superblock", 1000)
+    with corering.open(tmp_path / "db", **SMALL) as db, db.session() as session:
+        with pytest.raises(corering.LockNotYetError, match=r"\d ms yet") as raised, session.lock("l", blocking=False):
+            pass
+        assert raised.value.retryable and raised.value.name == "lock_not_yet"
+        assert not session.lock("l").acquire(blocking=False)
+        with session.lock("l", timeout=20):
+            assert session.lock("m").acquire(blocking=False)
 
 
 def test_what_happens_to_locks_is_counted(db: corering.Database) -> None:

@@ -1,6 +1,11 @@
 //! Locks and sessions as Redis clients use them: over sockets, with clients and servers that die.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+use corering_engine::format::mirror::{self, CopyAt};
+use corering_engine::format::superblock::Superblock;
+use corering_engine::root::SUPERBLOCK_FILE;
 
 use crate::common::client::encode;
 use crate::common::{Client, Server};
@@ -614,6 +619,37 @@ fn a_holder_that_pauses_beyond_its_lease_writes_nothing_when_it_wakes() {
         assert_eq!(next.text("GET k"), format!("next{round}"));
         assert_eq!(next.integer(&format!("LOCK.RELEASE l TOKEN {fresh}")), 0);
     }
+}
+
+/// As if the machine had been stopped while a lock was held of which nothing was on disk.
+fn stop_the_machine(dir: &Path, lease_ms: u64) {
+    let path = dir.join(SUPERBLOCK_FILE);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let CopyAt::Valid { sequence, payload } = mirror::decode(&bytes) else { panic!("{}", path.display()) };
+    let mut record = Superblock::decode(&payload).unwrap();
+    (record.boot, record.unsynced_lease_ms) = (record.boot ^ 1, lease_ms);
+    let copy = mirror::encode(sequence + 1, &record.encode());
+    for at in [0, mirror::COPY_LEN] {
+        bytes[at..at + copy.len()].copy_from_slice(&copy);
+    }
+    std::fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn after_the_machine_was_stopped_a_try_says_how_long_no_lock_is_granted() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    Server::start_in(&dir, &["--shards", "2"]).stop();
+    stop_the_machine(&dir, 1500);
+    let server = Server::start_in(&dir, &["--shards", "2"]);
+    let mut client = server.client();
+    open(&mut client, "");
+    let refused = client.words("LOCK.ACQUIRE l");
+    let text = String::from_utf8_lossy(refused.as_bytes().unwrap()).into_owned();
+    assert!(refused.is_error() && text.starts_with("LOCKNOTYET no lock is granted for "), "{text}");
+    assert_eq!(client.words("LOCK.INFO l"), Value::Null);
+    acquire(&mut client, "l WAIT 20000");
+    acquire(&mut client, "m");
 }
 
 #[test]

@@ -22,7 +22,7 @@ macro_rules! counts {
 counts! {
     /// Grants, those included by which a session took once more what it held.
     grants,
-    /// Tries that were refused because others held the lock.
+    /// Tries that were refused because others held the lock, or none is granted yet.
     refused,
     /// Waits that ended with their time.
     timeouts,

@@ -276,9 +276,14 @@ impl ShardCore {
             {
                 self.grant(place, hold, parked);
             }
-            Ok(Decision::Grant(_) | Decision::Wait) if wait == Wait::No => {
+            Ok(decision @ (Decision::Grant(_) | Decision::Wait)) if wait == Wait::No => {
                 self.locks.counts.refused += 1;
-                self.refuse_waiter(parked, LockError::Held);
+                let left_ms = self.locks.closed_until_ms.saturating_sub(now_ms);
+                let refusal = match decision {
+                    Decision::Grant(hold) if !self.locks.is_open(now_ms, &hold) => LockError::NotYet { left_ms },
+                    Decision::Grant(_) | Decision::Wait => LockError::Held,
+                };
+                self.refuse_waiter(parked, refusal);
             }
             Ok(_) if self.locks.table.waiting() >= WAITERS_MAX => {
                 let full = Error::Busy { queue: "line of waiters", limit: WAITERS_MAX as u64 };

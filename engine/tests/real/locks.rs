@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use corering_engine::format::mirror::{self, CopyAt};
+use corering_engine::format::superblock::Superblock;
+use corering_engine::root::SUPERBLOCK_FILE;
 use corering_engine::shard::lock_counts::LockCounts;
 use corering_engine::{
     Acquire, AskId, Durability, Engine, Error, Expiry, FencingToken, Guard, Keys, Keyspace, Kind, LockError,
@@ -411,6 +414,44 @@ fn locks_and_sessions_outlive_a_restart_with_another_shard_count() {
     for name in &names {
         db.client().acquire(name, ask(b)).wait().unwrap();
     }
+}
+
+/// As if the machine had been stopped while a lock was held for up to `lease_ms` of which nothing was on disk.
+fn stop_the_machine(db: &mut Db, lease_ms: u64) {
+    db.engine = None;
+    let path = db.dir.path().join(SUPERBLOCK_FILE);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let CopyAt::Valid { sequence, payload } = mirror::decode(&bytes) else { panic!("{}", path.display()) };
+    let mut record = Superblock::decode(&payload).unwrap();
+    (record.boot, record.unsynced_lease_ms) = (record.boot ^ 1, lease_ms);
+    let copy = mirror::encode(sequence + 1, &record.encode());
+    for at in [0, mirror::COPY_LEN] {
+        bytes[at..at + copy.len()].copy_from_slice(&copy);
+    }
+    std::fs::write(&path, bytes).unwrap();
+    db.open();
+}
+
+#[test]
+fn until_lost_leases_are_over_a_try_is_told_how_long_it_takes_and_a_wait_goes_on() {
+    let mut db = Db::new();
+    let kept = db.session(DAY);
+    db.client().acquire(b"kept", ask(kept)).wait().unwrap();
+    stop_the_machine(&mut db, 1500);
+    let opened = Instant::now();
+    let client = db.client();
+    let session = db.session(DAY);
+    for durability in [None, Some(Durability::None)] {
+        match lock_error(client.acquire(b"l", Acquire { durability, ..ask(session) }).wait()) {
+            LockError::NotYet { left_ms } => assert!((1..=1500).contains(&left_ms), "{left_ms}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(client.lock_info(b"l").wait().unwrap().is_none());
+    assert_eq!(lock_error(client.acquire(b"kept", ask(session)).wait()), LockError::Held, "that one has a holder");
+    client.acquire(b"l", Acquire { wait: Wait::Ms(20_000), ..ask(session) }).wait().unwrap();
+    assert!(opened.elapsed() >= Duration::from_millis(1300), "{:?}", opened.elapsed());
+    client.acquire(b"m", ask(session)).wait().unwrap();
 }
 
 #[test]

@@ -171,6 +171,7 @@ fn the_numbers_of_the_statuses_are_for_ever() {
         (-31, "other_permits"),
         (-32, "compacted"),
         (-33, "lagged"),
+        (-34, "lock_not_yet"),
         (-40, "conflict"),
         (-41, "transaction_ended"),
         (-42, "transaction_too_old"),
@@ -186,7 +187,7 @@ fn the_numbers_of_the_statuses_are_for_ever() {
     let retryable: Vec<_> = corering_status::ALL.into_iter().filter(|s| s.is_retryable()).map(|s| s as i32).collect();
     let unsure: Vec<_> =
         corering_status::ALL.into_iter().filter(|s| s.may_have_committed()).map(|s| s as i32).collect();
-    assert_eq!((retryable, unsure), (vec![-14, -15, -22, -23, -30, -40], vec![-7, -16]));
+    assert_eq!((retryable, unsure), (vec![-14, -15, -22, -23, -30, -34, -40], vec![-7, -16]));
 }
 
 #[test]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Optional, Union
 
 from ._native import ffi, lib
-from .errors import Error, LockHeldError, LockTimeoutError, check, error, last_error
+from .errors import Error, LockHeldError, LockNotYetError, LockTimeoutError, check, error, last_error
 from .settings import BytesLike, DurabilityLike, Span, as_bytes, as_durability, milliseconds
 
 #: How a lock is taken: "exclusive" or "shared".
@@ -318,10 +318,11 @@ class Lock:
             self._session._keeper.hold(self, self.ttl)
 
     def acquire(self, blocking: Optional[bool] = None, timeout: Optional[float] = None) -> bool:
-        """Takes it, or takes it once more; false if it is held by others, or was not granted in time."""
+        """Takes it, or takes it once more; false if it is held by others, was not granted in time, or none is granted yet after the
+        machine was stopped."""
         try:
             self.take(self.wait_ms(blocking, timeout))
-        except (LockHeldError, LockTimeoutError):
+        except (LockHeldError, LockNotYetError, LockTimeoutError):
             return False
         return True
 
