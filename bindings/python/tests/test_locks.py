@@ -312,7 +312,7 @@ def test_a_deadlock_is_told_to_one(db: corering.Database) -> None:
             outcomes.append("granted")
         except corering.DeadlockError as error:
             assert error.retryable
-            outcomes.append("deadlock")
+            outcomes.append("deadlock" if time.monotonic() - began < 1 else "late")
             lock.session.close()
 
     began = time.monotonic()
@@ -321,7 +321,7 @@ def test_a_deadlock_is_told_to_one(db: corering.Database) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert outcomes == ["deadlock", "granted"] and time.monotonic() - began < 10
+    assert outcomes == ["deadlock", "granted"]
     a.close()
     b.close()
 

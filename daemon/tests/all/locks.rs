@@ -379,7 +379,9 @@ fn semaphores_and_deadlocks() {
     until("it waits", || len(&mut c, "y", "waiting") == 1);
     // Who came last gives way, and milliseconds tell who did.
     std::thread::sleep(Duration::from_millis(20));
+    let began = Instant::now();
     assert_eq!(code(&mut b, "LOCK.ACQUIRE x BLOCK"), "DEADLOCK");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!(b.integer("LOCK.RELEASE y"), 0);
     grant(&a.reply().unwrap());
 }

@@ -373,8 +373,7 @@ fn a_circle_of_waits_over_shards_is_broken() {
         LockError::Deadlock { cycle } => assert_eq!(cycle.len(), 3),
         other => panic!("{other:?}"),
     }
-    // Within a second on a machine that has time for it.
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     // The one that gave way lets go, and the others get what they wanted.
     client.release(held(&names[2], sessions[2]), None).wait().unwrap();
     second.wait().unwrap();
