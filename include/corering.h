@@ -1109,6 +1109,26 @@ typedef struct corering_lock_part {
 } corering_lock_part;
 
 /**
+ * A lock that is held or waited for.
+ */
+typedef struct corering_lock_entry {
+    /**
+     * How many hold it, and how many wait for it.
+     */
+    uint64_t holders;
+    uint64_t waiters;
+    uint32_t name_len;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * The name, then zeroes.
+     */
+    uint8_t name[1024];
+} corering_lock_entry;
+
+/**
  * How a transaction is begun.
  */
 typedef struct corering_tx_options {
@@ -2255,6 +2275,24 @@ corering_status corering_lock_info(struct corering_db *db,
                                    struct corering_lock_part *parts,
                                    size_t capacity,
                                    size_t *count);
+
+/**
+ * Some of the locks that are held or waited for, in no order. A lock that is there from the first call to the last is in exactly one
+ * answer. An answer may be empty and not the last: `next` tells.
+ *
+ * Owns: the caller keeps the array.
+ * Writes: at most `capacity` locks, zeroes behind the last; how many to `count`; to `next` the `cursor` of the next call, 0 if there are
+ *   no more.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT, also for a capacity of 0; INVALID_HANDLE; CLOSED; FORKED; BUSY; POISONED.
+ * Safety: `locks` has room for `capacity`; `count` and `next` are writable.
+ */
+corering_status corering_lock_scan(struct corering_db *db,
+                                   uint64_t cursor,
+                                   struct corering_lock_entry *locks,
+                                   size_t capacity,
+                                   size_t *count,
+                                   uint64_t *next);
 
 /**
  * As `corering_lock_acquire`, without waiting: the grant is a completion of kind CORERING_OP_ACQUIRE, with the token in

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::db::{Db, corering_db};
-use crate::engine::{Acquire, FencingToken, Grant, Guard, LockHandle, Mode, SessionKey, Wait};
+use crate::engine::{Acquire, FencingToken, Grant, Guard, LockCursor, LockFilter, LockHandle, Mode, SessionKey, Wait};
 use crate::failure::Failure;
 use crate::guard::guarded;
 use crate::object::using;
@@ -116,8 +116,23 @@ pub struct corering_lock_part {
     pub reserved: u64,
 }
 
+/// A lock that is held or waited for.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct corering_lock_entry {
+    /// How many hold it, and how many wait for it.
+    pub holders: u64,
+    pub waiters: u64,
+    pub name_len: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The name, then zeroes.
+    pub name: [u8; 1024],
+}
+
 c_struct!(plain corering_guard);
-c_struct!(zeroable corering_grant, corering_lock_part);
+c_struct!(zeroable corering_grant, corering_lock_part, corering_lock_entry);
 c_struct!(growing corering_lock_options, first_len 48);
 
 impl corering_lock_options {
@@ -376,6 +391,47 @@ pub unsafe extern "C" fn corering_lock_info(
         let all = info.holders + info.waiters;
         count.set(all);
         Ok(if all <= capacity { CORERING_OK } else { CORERING_BUFFER_TOO_SMALL })
+    })
+}
+
+/// Some of the locks that are held or waited for, in no order. A lock that is there from the first call to the last is in exactly one
+/// answer. An answer may be empty and not the last: `next` tells.
+///
+/// Owns: the caller keeps the array.
+/// Writes: at most `capacity` locks, zeroes behind the last; how many to `count`; to `next` the `cursor` of the next call, 0 if there are
+///   no more.
+/// Threads: any.
+/// Status: OK; INVALID_ARGUMENT, also for a capacity of 0; INVALID_HANDLE; CLOSED; FORKED; BUSY; POISONED.
+/// Safety: `locks` has room for `capacity`; `count` and `next` are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn corering_lock_scan(
+    db: *mut corering_db,
+    cursor: u64,
+    locks: *mut corering_lock_entry,
+    capacity: usize,
+    count: *mut usize,
+    next: *mut u64,
+) -> corering_status {
+    guarded!(|c| {
+        let (count, next) = (c.out(count), c.out(next));
+        let outs = c.outs("locks", locks, capacity)?;
+        let (count, next) = (count.required("count")?, next.required("next")?);
+        let db = using::<Arc<Db>, _>(db)?;
+        if capacity == 0 {
+            return Err(Failure::argument("the capacity is 0: there is room for no lock"));
+        }
+        let filter = LockFilter { matches: Arc::new(|_| true), at_most: capacity, shown_max: 0 };
+        let (found, after) = db.client.locks(LockCursor(cursor), filter).wait()?;
+        for (place, info) in found.iter().take(capacity).enumerate() {
+            let mut name = [0; CORERING_LOCK_NAME_MAX];
+            let len = info.name.len().min(name.len());
+            name[..len].copy_from_slice(&info.name[..len]);
+            let (holders, waiters) = (info.holders as u64, info.waiters as u64);
+            outs.set(place, corering_lock_entry { holders, waiters, name_len: len as u32, reserved: 0, name });
+        }
+        count.set(found.len());
+        next.set(after.map_or(0, |after| after.0));
+        Ok(CORERING_OK)
     })
 }
 

@@ -650,6 +650,38 @@ static void test_asynchronous_locks(corering_db *db)
     CHECK_OK(corering_session_end(db, &holder));
 }
 
+/* Page by page, each lock once. */
+static void test_scan_of_locks(corering_db *db)
+{
+    corering_session session = open_session(db, 60000, "many");
+    corering_lock_entry entries[4];
+    unsigned char seen[20] = {0};
+    char name[16];
+    uint64_t cursor = 0;
+    size_t n, count, all = 0;
+    for (n = 0; n < sizeof seen; n++) {
+        CHECK_OK(corering_lock_acquire(db, &session, name, (size_t)snprintf(name, sizeof name, "lock%02d", (int)n), NULL, NULL));
+    }
+    do {
+        CHECK_OK(corering_lock_scan(db, cursor, entries, 4, &count, &cursor));
+        for (n = 0; n < count; n++) {
+            const corering_lock_entry *entry = &entries[n];
+            int number = atoi((const char *)entry->name + 4);
+            CHECK(entry->name_len == 6 && memcmp(entry->name, "lock", 4) == 0 && entry->name[6] == 0);
+            CHECK(entry->holders == 1 && entry->waiters == 0);
+            CHECK(number >= 0 && number < 20 && !seen[number]);
+            seen[number] = 1;
+            all++;
+        }
+        CHECK(count == 4 || entries[count].name_len == 0);
+    } while (cursor != 0);
+    CHECK(all == sizeof seen);
+    CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_lock_scan(db, 0, entries, 0, &count, &cursor));
+    CHECK_OK(corering_session_end(db, &session));
+    CHECK_OK(corering_lock_scan(db, UINT64_MAX, entries, 4, &count, &cursor));
+    CHECK(count == 0 && cursor == 0);
+}
+
 static void *cancel_third(void *queue)
 {
     CHECK(corering_queue_cancel(queue, 3) >= 0);
@@ -1363,6 +1395,7 @@ int main(int argc, char **argv)
     test_locks(db);
     test_guards(db);
     test_asynchronous_locks(db);
+    test_scan_of_locks(db);
     test_cancelled_waits(db);
     test_lost_locks(db);
     test_session_after_restart(dir);

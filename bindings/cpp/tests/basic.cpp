@@ -224,6 +224,8 @@ void locks(corering::db &db) {
         moved.renew();
         moved.downgrade();
         CHECK(b.acquire("l", lock_options::shared()).token() > first);
+        const auto all = db.locks();
+        CHECK(all.size() == 1 && all[0].name == "l" && all[0].holders == 1 && all[0].waiters == 0);
         CHECK(db.lock_info("l").size() == 1 && db.lock_info("l")[0].mode == CORERING_LOCK_SHARED);
     }
     CHECK(db.lock_info("l").empty());

@@ -413,6 +413,18 @@ def test_after_the_machine_was_stopped_no_lock_is_granted_for_a_while(tmp_path: 
             assert session.lock("m").acquire(blocking=False)
 
 
+def test_all_locks_are_listed(db: corering.Database) -> None:
+    assert db.locks() == []
+    with db.session() as session, db.session() as other:
+        for n in range(200):
+            session.lock(b"%d" % n, mode="shared", durability="none").acquire()
+        other.lock("7", mode="shared").acquire()
+        found = {lock.name: (lock.holders, lock.waiters) for lock in db.locks()}
+        assert len(db.locks()) == len(found) == 200 and found[b"7"] == (2, 0) and found[b"8"] == (1, 0)
+        assert {info.id for info in db.sessions()} == {session.id, other.id}
+    assert db.locks() == []
+
+
 def test_what_happens_to_locks_is_counted(db: corering.Database) -> None:
     with db.session() as a, db.session() as b:
         a.lock("l").acquire()

@@ -13,7 +13,7 @@ fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-const EXPORTED: [&str; 93] = [
+const EXPORTED: [&str; 94] = [
     "corering_abi_version",
     "corering_batch_clear",
     "corering_batch_commit",
@@ -41,6 +41,7 @@ const EXPORTED: [&str; 93] = [
     "corering_lock_options_init",
     "corering_lock_release",
     "corering_lock_renew",
+    "corering_lock_scan",
     "corering_multi_get",
     "corering_open",
     "corering_open_report",
@@ -272,6 +273,7 @@ fn structs_are_laid_out_for_ever() {
     assert_eq!(offset_of!(corering_lock_options, lease_ms), 40);
     assert_eq!(size_of::<corering_grant>(), 16);
     assert_eq!(size_of::<corering_guard>(), 24);
+    assert_eq!((size_of::<corering_lock_entry>(), offset_of!(corering_lock_entry, name)), (1048, 24));
     assert_eq!(size_of::<corering_lock_part>(), 64);
     assert_eq!(offset_of!(corering_lock_part, waited_ms), 48);
     assert!(size_of::<corering_stats>() >= 144);

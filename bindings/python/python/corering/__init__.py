@@ -65,7 +65,7 @@ from .errors import (
     WrongSecretError,
     WrongTokenError,
 )
-from .locks import Lock, LockPart, Loss, Session, SessionInfo, SessionKey
+from .locks import Lock, LockEntry, LockPart, Loss, Session, SessionInfo, SessionKey
 from .operations import Operation, Result
 from .reading import Scan
 from .settings import Condition, Durability, Entry, PutIf, Stats, Value
@@ -111,6 +111,7 @@ __all__ = [
     "LockError",
     "LockHeldError",
     "LockNotYetError",
+    "LockEntry",
     "LockPart",
     "LockTimeoutError",
     "LockedError",

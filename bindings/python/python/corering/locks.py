@@ -50,6 +50,16 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class LockEntry:
+    """A lock that is held or waited for."""
+
+    name: bytes
+    #: How many hold it, and how many wait for it.
+    holders: int
+    waiters: int
+
+
+@dataclass(frozen=True)
 class LockPart:
     """A session that holds a lock or waits for it."""
 
@@ -437,6 +447,18 @@ def session_list(db: Any) -> list[SessionInfo]:
         SessionInfo(raw.id, bytes(ffi.buffer(raw.label, raw.label_len)), raw.ttl_ms / 1000, raw.left_ms / 1000)
         for raw in found
     ]
+
+
+def lock_list(db: Any) -> list[LockEntry]:
+    locks: list[LockEntry] = []
+    page = ffi.new("corering_lock_entry[]", 64)
+    count, cursor = ffi.new("size_t *"), ffi.new("uint64_t *")
+    while True:
+        check(lib.corering_lock_scan(db, cursor[0], page, 64, count, cursor))
+        found = (page[at] for at in range(count[0]))
+        locks.extend(LockEntry(bytes(ffi.buffer(raw.name, raw.name_len)), raw.holders, raw.waiters) for raw in found)
+        if cursor[0] == 0:
+            return locks
 
 
 def lock_info(db: Any, name: bytes) -> list[LockPart]:
