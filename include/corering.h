@@ -220,6 +220,11 @@ enum corering_status
      */
     CORERING_ERROR_LAGGED = -33,
     /**
+     * No lock is granted yet after the machine was stopped, and waiting was not asked for; the message says for how long; the same call
+     * may succeed then.
+     */
+    CORERING_ERROR_LOCK_NOT_YET = -34,
+    /**
      * Others changed what the transaction read, or kept what it would write; nothing was done; run it again.
      */
     CORERING_ERROR_CONFLICT = -40,
@@ -1104,6 +1109,26 @@ typedef struct corering_lock_part {
 } corering_lock_part;
 
 /**
+ * A lock that is held or waited for.
+ */
+typedef struct corering_lock_entry {
+    /**
+     * How many hold it, and how many wait for it.
+     */
+    uint64_t holders;
+    uint64_t waiters;
+    uint32_t name_len;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * The name, then zeroes.
+     */
+    uint8_t name[1024];
+} corering_lock_entry;
+
+/**
  * How a transaction is begun.
  */
 typedef struct corering_tx_options {
@@ -1300,6 +1325,57 @@ typedef struct corering_stats {
      */
     uint64_t tx_open;
     uint64_t tx_oldest_ms;
+    /**
+     * Of the transactions begun, those that ran again what was aborted before.
+     */
+    uint64_t tx_retried;
+    /**
+     * Milliseconds for which those were open that ended: of all together, and the longest.
+     */
+    uint64_t tx_age_ms_total;
+    uint64_t tx_age_ms_max;
+    /**
+     * Sessions of the whole database.
+     */
+    uint64_t lock_sessions;
+    /**
+     * Names of locks that are held or wanted, and how many hold them and wait for them now.
+     */
+    uint64_t lock_names;
+    uint64_t lock_holds;
+    uint64_t lock_waiters;
+    /**
+     * Grants, those included by which a session took once more what it held.
+     */
+    uint64_t lock_grants;
+    /**
+     * Tries that were refused because others held the lock, or none is granted yet.
+     */
+    uint64_t lock_refused;
+    /**
+     * Waits that are over, and their milliseconds: of all together, and the longest.
+     */
+    uint64_t lock_waits;
+    uint64_t lock_wait_ms_total;
+    uint64_t lock_wait_ms_max;
+    /**
+     * Of these, those that ended with their time, and those that were taken back.
+     */
+    uint64_t lock_timeouts;
+    uint64_t lock_cancelled;
+    /**
+     * Requests that gave way because sessions waited for each other.
+     */
+    uint64_t lock_deadlocks;
+    /**
+     * Holds whose lease ran out, and those that ended with their session.
+     */
+    uint64_t lock_expired;
+    uint64_t lock_orphaned;
+    /**
+     * Writes that were refused because a guard had lost its lock.
+     */
+    uint64_t lock_fenced;
 } corering_stats;
 
 /**
@@ -1359,7 +1435,7 @@ typedef struct corering_change {
 /**
  * Every status, in the order of the header.
  */
-#define corering_status_ALL { CORERING_OK, CORERING_NOT_FOUND, CORERING_REFUSED, CORERING_END, CORERING_BUFFER_TOO_SMALL, CORERING_ERROR_INVALID_ARGUMENT, CORERING_ERROR_INVALID_HANDLE, CORERING_ERROR_CLOSED, CORERING_ERROR_FORKED, CORERING_ERROR_ABI_MISMATCH, CORERING_ERROR_TOO_MANY_HANDLES, CORERING_ERROR_PANIC, CORERING_ERROR_KEY_TOO_LARGE, CORERING_ERROR_VALUE_TOO_LARGE, CORERING_ERROR_BATCH_TOO_LARGE, CORERING_ERROR_CROSS_SHARD, CORERING_ERROR_NOT_AN_INTEGER, CORERING_ERROR_OVERFLOW, CORERING_ERROR_BUSY, CORERING_ERROR_NO_SPACE, CORERING_ERROR_POISONED, CORERING_ERROR_LOCKED, CORERING_ERROR_CORRUPT, CORERING_ERROR_INCOMPATIBLE, CORERING_ERROR_UNSUPPORTED, CORERING_ERROR_IO, CORERING_ERROR_LOCK_HELD, CORERING_ERROR_LOCK_TIMEOUT, CORERING_ERROR_NOT_HELD, CORERING_ERROR_WRONG_TOKEN, CORERING_ERROR_LEASE_EXPIRED, CORERING_ERROR_FENCED, CORERING_ERROR_NO_SESSION, CORERING_ERROR_WRONG_SECRET, CORERING_ERROR_DEADLOCK, CORERING_ERROR_OTHER_PERMITS, CORERING_ERROR_COMPACTED, CORERING_ERROR_LAGGED, CORERING_ERROR_CONFLICT, CORERING_ERROR_TRANSACTION_ENDED, CORERING_ERROR_TRANSACTION_TOO_OLD, CORERING_ERROR_TRANSACTION_TOO_LARGE, CORERING_ERROR_NO_SAVEPOINT, CORERING_ERROR_READ_ONLY, }
+#define corering_status_ALL { CORERING_OK, CORERING_NOT_FOUND, CORERING_REFUSED, CORERING_END, CORERING_BUFFER_TOO_SMALL, CORERING_ERROR_INVALID_ARGUMENT, CORERING_ERROR_INVALID_HANDLE, CORERING_ERROR_CLOSED, CORERING_ERROR_FORKED, CORERING_ERROR_ABI_MISMATCH, CORERING_ERROR_TOO_MANY_HANDLES, CORERING_ERROR_PANIC, CORERING_ERROR_KEY_TOO_LARGE, CORERING_ERROR_VALUE_TOO_LARGE, CORERING_ERROR_BATCH_TOO_LARGE, CORERING_ERROR_CROSS_SHARD, CORERING_ERROR_NOT_AN_INTEGER, CORERING_ERROR_OVERFLOW, CORERING_ERROR_BUSY, CORERING_ERROR_NO_SPACE, CORERING_ERROR_POISONED, CORERING_ERROR_LOCKED, CORERING_ERROR_CORRUPT, CORERING_ERROR_INCOMPATIBLE, CORERING_ERROR_UNSUPPORTED, CORERING_ERROR_IO, CORERING_ERROR_LOCK_HELD, CORERING_ERROR_LOCK_TIMEOUT, CORERING_ERROR_NOT_HELD, CORERING_ERROR_WRONG_TOKEN, CORERING_ERROR_LEASE_EXPIRED, CORERING_ERROR_FENCED, CORERING_ERROR_NO_SESSION, CORERING_ERROR_WRONG_SECRET, CORERING_ERROR_DEADLOCK, CORERING_ERROR_OTHER_PERMITS, CORERING_ERROR_COMPACTED, CORERING_ERROR_LAGGED, CORERING_ERROR_LOCK_NOT_YET, CORERING_ERROR_CONFLICT, CORERING_ERROR_TRANSACTION_ENDED, CORERING_ERROR_TRANSACTION_TOO_OLD, CORERING_ERROR_TRANSACTION_TOO_LARGE, CORERING_ERROR_NO_SAVEPOINT, CORERING_ERROR_READ_ONLY, }
 
 #ifdef __cplusplus
 extern "C" {
@@ -1924,8 +2000,8 @@ corering_status corering_queue_fd(struct corering_queue *queue,
 
 /**
  * Submits operations without waiting for them. Those of one shard take effect in the order in which one thread submits
- * them, and a get sees the writes submitted before it. Of `options`, which may be null, it heeds the durability and the guards,
- * on which then each operation depends; the other settings are each operation's own. An operation that makes no sense is accepted and fails in its completion.
+ * them, and a get sees the writes submitted before it. Of `options`, which may be null, it heeds the durability, the session and the
+ * guards, on which then each operation depends; the other settings are each operation's own. An operation that makes no sense is accepted and fails in its completion.
  *
  * Owns: the caller keeps the operations and what they lead to; they are copied.
  * Writes: to `accepted` how many were taken, from the first on.
@@ -2112,7 +2188,7 @@ corering_status corering_lock_options_init(struct corering_lock_options *options
  *   of the session.
  * Writes: `grant`, if given.
  * Threads: any; blocks until the lock is granted and that is as durable as asked for, or `wait_ms` have passed.
- * Status: OK; LOCK_HELD; LOCK_TIMEOUT; LEASE_EXPIRED if the session's own earlier hold has just run out; DEADLOCK;
+ * Status: OK; LOCK_HELD; LOCK_NOT_YET; LOCK_TIMEOUT; LEASE_EXPIRED if the session's own earlier hold has just run out; DEADLOCK;
  *   OTHER_PERMITS; NO_SESSION; WRONG_SECRET; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; BUSY; NO_SPACE; POISONED.
  * Safety: `session` is null or a session; `name` has `name_len` bytes; `options` is null or begins with its size; `grant`
  *   is null or writable.
@@ -2201,9 +2277,27 @@ corering_status corering_lock_info(struct corering_db *db,
                                    size_t *count);
 
 /**
+ * Some of the locks that are held or waited for, in no order. A lock that is there from the first call to the last is in exactly one
+ * answer. An answer may be empty and not the last: `next` tells.
+ *
+ * Owns: the caller keeps the array.
+ * Writes: at most `capacity` locks, zeroes behind the last; how many to `count`; to `next` the `cursor` of the next call, 0 if there are
+ *   no more.
+ * Threads: any.
+ * Status: OK; INVALID_ARGUMENT, also for a capacity of 0; INVALID_HANDLE; CLOSED; FORKED; BUSY; POISONED.
+ * Safety: `locks` has room for `capacity`; `count` and `next` are writable.
+ */
+corering_status corering_lock_scan(struct corering_db *db,
+                                   uint64_t cursor,
+                                   struct corering_lock_entry *locks,
+                                   size_t capacity,
+                                   size_t *count,
+                                   uint64_t *next);
+
+/**
  * As `corering_lock_acquire`, without waiting: the grant is a completion of kind CORERING_OP_ACQUIRE, with the token in
- * `version` and the count in `integer`. A wait that is no longer wanted ends with its `wait_ms` or with its session, and
- * completes with LOCK_TIMEOUT or NO_SESSION; it takes one of the queue's places until then. `options` may be null.
+ * `version` and the count in `integer`. A wait ends with its `wait_ms`, by `corering_queue_cancel` (both LOCK_TIMEOUT) or with its
+ * session (NO_SESSION); it takes one of the queue's places until then. `options` may be null.
  *
  * Owns: the caller keeps session and name; they are copied.
  * Writes: nothing.
@@ -2218,6 +2312,21 @@ corering_status corering_queue_acquire(struct corering_queue *queue,
                                        size_t name_len,
                                        const struct corering_lock_options *options,
                                        uint64_t user_data);
+
+/**
+ * Ends the wait of a `corering_queue_acquire` of this queue: it leaves the line, and the others move up. Its completion comes all the
+ * same, and once: LOCK_TIMEOUT, or the grant if that was first; then the session holds the lock, which is to be released. Of
+ * several waits with this `user_data`, all are ended.
+ *
+ * Owns: nothing.
+ * Writes: nothing.
+ * Threads: any; does not wait.
+ * Status: OK; NOT_FOUND if the queue has no such wait: it was never asked for, or its completion is there already; BUSY: ask again;
+ *   INVALID_HANDLE; CLOSED; FORKED; POISONED.
+ * Safety: any pointer will do; it is not dereferenced.
+ */
+corering_status corering_queue_cancel(struct corering_queue *queue,
+                                      uint64_t user_data);
 
 /**
  * Fills `options` with the defaults: strict serializability, the database's durability, one minute, a new age.

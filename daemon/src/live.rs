@@ -55,7 +55,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
 type Fields = BTreeMap<String, String>;
 
 fn fields(connection: &mut Connection) -> Result<Fields, Failure> {
-    let reply = connection.call(&["INFO", "stats", "stages", "clients", "persistence", "transactions"])?;
+    let reply = connection.call(&["INFO", "stats", "stages", "clients", "persistence", "transactions", "locks"])?;
     let text =
         reply.as_bytes().ok_or_else(|| Failure::new(exit::DISK, "INFO was answered with something else than text"))?;
     Ok(parse(&String::from_utf8_lossy(text)))
@@ -104,6 +104,7 @@ fn as_text(now: &Fields, before: Option<&Fields>, interval: Duration) -> String 
         );
     }
     shown.push_str(&transactions(now, &rate));
+    shown.push_str(&locks(now, &rate));
     shown
 }
 
@@ -126,6 +127,29 @@ fn transactions(now: &Fields, rate: &dyn Fn(&str) -> f64) -> String {
         text("transactions_open"),
         text("transactions_oldest_ms"),
         text("exec_refused_watched"),
+    )
+}
+
+/// As of transactions, of locks.
+fn locks(now: &Fields, rate: &dyn Fn(&str) -> f64) -> String {
+    let text = |name: &str| now.get(name).map_or("?", String::as_str);
+    format!(
+        "locks: {:.0} grants/s, {} held, {} wait, {} sessions; waits p50 {} ms, p99 {} ms, max {} ms; {} refused, {} timed out, \
+         {} cancelled, {} deadlocks; {} expired, {} lost with their session, {} writes fenced\n",
+        rate("lock_grants"),
+        text("lock_holds"),
+        text("lock_waiters"),
+        text("lock_sessions"),
+        text("lock_wait_ms_p50"),
+        text("lock_wait_ms_p99"),
+        text("lock_wait_ms_max"),
+        text("lock_refused"),
+        text("lock_timeouts"),
+        text("lock_cancelled"),
+        text("lock_deadlocks"),
+        text("lock_expiries"),
+        text("lock_lost_with_session"),
+        text("lock_fenced_writes"),
     )
 }
 
@@ -165,6 +189,12 @@ mod tests {
         assert!(
             text_of_transactions.contains("transactions: 30 commits/s") && text_of_transactions.contains(" 7 kept"),
             "{text_of_transactions}"
+        );
+        let locks = |grants: u64| parse(&format!("lock_grants:{grants}\r\nlock_holds:4\r\nlock_fenced_writes:2\r\n"));
+        let text_of_locks = as_text(&locks(9), Some(&locks(4)), Duration::from_secs(1));
+        assert!(
+            text_of_locks.contains("locks: 5 grants/s, 4 held") && text_of_locks.contains("2 writes fenced"),
+            "{text_of_locks}"
         );
         let durable = text.lines().find(|line| line.trim_start().starts_with("durable")).expect("a line of it");
         assert_eq!(

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::ids::{CommitTs, ShardId};
 use crate::reshard::Resharded;
+use crate::shard::lock_counts::LockCounts;
 use crate::shard::recover::ShardReport;
 use crate::shard::waits::Waits;
 use crate::shard::{Counters, ShardHandle, Stages};
@@ -110,6 +111,9 @@ pub struct ShardStats {
     pub locks: u64,
     /// Who waits in line for them.
     pub lock_waiters: u64,
+    pub lock_holds: u64,
+    /// What became of locks since the opening.
+    pub lock_counts: LockCounts,
     /// How long those waited who wait no more.
     pub lock_waits: Waits,
     /// Times of writes, by stage.
@@ -141,6 +145,8 @@ impl ShardStats {
                 runs: tables.runs().len() as u64,
                 locks: core.locks().names() as u64,
                 lock_waiters: core.locks().waiting() as u64,
+                lock_holds: core.locks().held() as u64,
+                lock_counts: *core.locks().counts(),
                 lock_waits: *core.locks().waits(),
                 stages: core.stages.clone(),
             }
@@ -149,6 +155,13 @@ impl ShardStats {
 }
 
 impl Stats {
+    /// What became of locks since the opening.
+    pub fn lock_counts(&self) -> LockCounts {
+        let mut all = LockCounts::default();
+        self.shards.iter().for_each(|shard| all.add(&shard.lock_counts));
+        all
+    }
+
     /// How long those waited for locks who wait no more.
     pub fn lock_waits(&self) -> Waits {
         let mut all = Waits::default();

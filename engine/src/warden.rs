@@ -16,22 +16,25 @@ use crate::lock::deadlock::{Detector, Victim};
 const LOOK: Duration = Duration::from_millis(200);
 /// Not as often if looking takes long: a tenth of the time is enough for it, as long as two looks fit into a second.
 const LOOK_MAX: Duration = Duration::from_millis(400);
+/// The second look at what may be a circle.
+const SECOND_LOOK: Duration = Duration::from_millis(20);
 
 pub async fn watch(local: Local) {
     let Local { client, executor, .. } = local;
     let mut detector = Detector::default();
     // When to look at the waits again, while there are any.
     let mut next_look_ms = None;
+    let mut is_second = false;
     loop {
         let Ok(unfinished) = end_sessions(&client).await else { return };
         let mut now_ms = client.now_ms();
         if next_look_ms.is_some_and(|at| at <= now_ms) {
-            if look_for_circles(&client, &mut detector).await.is_err() {
-                return;
-            }
+            let Ok(suspects) = look_for_circles(&client, &mut detector).await else { return };
             let looked = Duration::from_millis(client.now_ms() - now_ms);
             now_ms = client.now_ms();
-            next_look_ms = Some(now_ms + (looked * 9).clamp(LOOK, LOOK_MAX).as_millis() as u64);
+            is_second = suspects && !is_second;
+            let pause = if is_second { SECOND_LOOK } else { (looked * 9).clamp(LOOK, LOOK_MAX) };
+            next_look_ms = Some(now_ms + pause.as_millis() as u64);
         }
         // Who begins to wait when nobody did stirs; a wait that is over by the first look costs none.
         if !client.watch_waits(true) && !client.watch_waits(false) {
@@ -77,11 +80,12 @@ async fn end_sessions(client: &Client) -> Result<bool> {
     Ok(failed)
 }
 
-async fn look_for_circles(client: &Client, detector: &mut Detector) -> Result<()> {
+/// End one wait of each circle that was seen before. True: there may be others.
+async fn look_for_circles(client: &Client, detector: &mut Detector) -> Result<bool> {
     let entangled = client.entangled().await?;
     if entangled.is_empty() {
         detector.see_nothing();
-        return Ok(());
+        return Ok(false);
     }
     let blocked = client.blocked(entangled).await?;
     for Victim { wait, cycle } in detector.look(&blocked) {
@@ -90,5 +94,5 @@ async fn look_for_circles(client: &Client, detector: &mut Detector) -> Result<()
             tracing::info!(lock = %name, sessions = ?cycle, "a circle of waiting sessions is broken");
         }
     }
-    Ok(())
+    Ok(detector.has_suspects())
 }

@@ -6,9 +6,9 @@ use std::ffi::{OsStr, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::engine::{Client, Engine, Error};
+use crate::engine::{AskId, Client, Engine, Error};
 use crate::failure::Failure;
 use crate::guard::guarded;
 use crate::object::{self, HandleKind, Object};
@@ -26,13 +26,15 @@ pub(crate) struct Db {
     pub engine: Engine,
     pub client: Client,
     closed: AtomicBool,
+    /// Waits for locks that were asked for by queues.
+    asked: AtomicU64,
 }
 
 impl Db {
     fn open(path: &Path, options: &corering_options) -> Result<Db, Failure> {
         let options = options.to_engine()?;
         let engine = process::without_signals(|| Engine::open(path, options))?;
-        Ok(Db { client: engine.client(), engine, closed: AtomicBool::new(false) })
+        Ok(Db { client: engine.client(), engine, closed: AtomicBool::new(false), asked: AtomicU64::new(0) })
     }
 
     fn close(&self) -> Result<(), Failure> {
@@ -42,6 +44,11 @@ impl Db {
 
     pub(crate) fn check_open(&self) -> Result<(), Failure> {
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed.into()) } else { Ok(()) }
+    }
+
+    /// One that no other wait has.
+    pub(crate) fn new_ask(&self) -> AskId {
+        AskId(self.asked.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(crate) fn is(&self, other: &Db) -> bool {

@@ -39,6 +39,7 @@ mod transaction;
 mod transaction_keys;
 mod value;
 mod version;
+mod waits;
 mod watch;
 mod write;
 

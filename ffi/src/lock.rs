@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::db::{Db, corering_db};
-use crate::engine::{Acquire, FencingToken, Grant, Guard, LockHandle, Mode, SessionKey, Wait};
+use crate::engine::{Acquire, FencingToken, Grant, Guard, LockCursor, LockFilter, LockHandle, Mode, SessionKey, Wait};
 use crate::failure::Failure;
 use crate::guard::guarded;
 use crate::object::using;
-use crate::op::{Answer, corering_op_kind};
 use crate::options;
 use crate::queue::{Queue, corering_queue};
 use crate::raw::{Caller, c_struct};
@@ -117,8 +116,23 @@ pub struct corering_lock_part {
     pub reserved: u64,
 }
 
+/// A lock that is held or waited for.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct corering_lock_entry {
+    /// How many hold it, and how many wait for it.
+    pub holders: u64,
+    pub waiters: u64,
+    pub name_len: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The name, then zeroes.
+    pub name: [u8; 1024],
+}
+
 c_struct!(plain corering_guard);
-c_struct!(zeroable corering_grant, corering_lock_part);
+c_struct!(zeroable corering_grant, corering_lock_part, corering_lock_entry);
 c_struct!(growing corering_lock_options, first_len 48);
 
 impl corering_lock_options {
@@ -221,7 +235,7 @@ pub unsafe extern "C" fn corering_lock_options_init(
 ///   of the session.
 /// Writes: `grant`, if given.
 /// Threads: any; blocks until the lock is granted and that is as durable as asked for, or `wait_ms` have passed.
-/// Status: OK; LOCK_HELD; LOCK_TIMEOUT; LEASE_EXPIRED if the session's own earlier hold has just run out; DEADLOCK;
+/// Status: OK; LOCK_HELD; LOCK_NOT_YET; LOCK_TIMEOUT; LEASE_EXPIRED if the session's own earlier hold has just run out; DEADLOCK;
 ///   OTHER_PERMITS; NO_SESSION; WRONG_SECRET; INVALID_ARGUMENT; INVALID_HANDLE; CLOSED; FORKED; BUSY; NO_SPACE; POISONED.
 /// Safety: `session` is null or a session; `name` has `name_len` bytes; `options` is null or begins with its size; `grant`
 ///   is null or writable.
@@ -380,6 +394,47 @@ pub unsafe extern "C" fn corering_lock_info(
     })
 }
 
+/// Some of the locks that are held or waited for, in no order. A lock that is there from the first call to the last is in exactly one
+/// answer. An answer may be empty and not the last: `next` tells.
+///
+/// Owns: the caller keeps the array.
+/// Writes: at most `capacity` locks, zeroes behind the last; how many to `count`; to `next` the `cursor` of the next call, 0 if there are
+///   no more.
+/// Threads: any.
+/// Status: OK; INVALID_ARGUMENT, also for a capacity of 0; INVALID_HANDLE; CLOSED; FORKED; BUSY; POISONED.
+/// Safety: `locks` has room for `capacity`; `count` and `next` are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn corering_lock_scan(
+    db: *mut corering_db,
+    cursor: u64,
+    locks: *mut corering_lock_entry,
+    capacity: usize,
+    count: *mut usize,
+    next: *mut u64,
+) -> corering_status {
+    guarded!(|c| {
+        let (count, next) = (c.out(count), c.out(next));
+        let outs = c.outs("locks", locks, capacity)?;
+        let (count, next) = (count.required("count")?, next.required("next")?);
+        let db = using::<Arc<Db>, _>(db)?;
+        if capacity == 0 {
+            return Err(Failure::argument("the capacity is 0: there is room for no lock"));
+        }
+        let filter = LockFilter { matches: Arc::new(|_| true), at_most: capacity, shown_max: 0 };
+        let (found, after) = db.client.locks(LockCursor(cursor), filter).wait()?;
+        for (place, info) in found.iter().take(capacity).enumerate() {
+            let mut name = [0; CORERING_LOCK_NAME_MAX];
+            let len = info.name.len().min(name.len());
+            name[..len].copy_from_slice(&info.name[..len]);
+            let (holders, waiters) = (info.holders as u64, info.waiters as u64);
+            outs.set(place, corering_lock_entry { holders, waiters, name_len: len as u32, reserved: 0, name });
+        }
+        count.set(found.len());
+        next.set(after.map_or(0, |after| after.0));
+        Ok(CORERING_OK)
+    })
+}
+
 fn part(session: u64, mode: Mode) -> corering_lock_part {
     let (mode, permits, units) = match mode {
         Mode::Exclusive => (CORERING_LOCK_EXCLUSIVE, 0, 0),
@@ -402,8 +457,8 @@ fn part(session: u64, mode: Mode) -> corering_lock_part {
 }
 
 /// As `corering_lock_acquire`, without waiting: the grant is a completion of kind CORERING_OP_ACQUIRE, with the token in
-/// `version` and the count in `integer`. A wait that is no longer wanted ends with its `wait_ms` or with its session, and
-/// completes with LOCK_TIMEOUT or NO_SESSION; it takes one of the queue's places until then. `options` may be null.
+/// `version` and the count in `integer`. A wait ends with its `wait_ms`, by `corering_queue_cancel` (both LOCK_TIMEOUT) or with its
+/// session (NO_SESSION); it takes one of the queue's places until then. `options` may be null.
 ///
 /// Owns: the caller keeps session and name; they are copied.
 /// Writes: nothing.
@@ -424,9 +479,25 @@ pub unsafe extern "C" fn corering_queue_acquire(
         let queue = using::<Queue, _>(queue)?;
         let (session, name) = (session::given(c, session)?, name_of(c, name, name_len)?);
         let acquire = corering_lock_options::read(c, options)?.acquire(session)?;
-        let kind = corering_op_kind::CORERING_OP_ACQUIRE as u32;
-        let granted = |grant: Grant| Answer::Granted { token: grant.token.0, count: grant.count };
-        queue.submit(user_data, kind, granted, |db| db.client.acquire(name, acquire))?;
+        queue.acquire(user_data, name, acquire)?;
         Ok(CORERING_OK)
+    })
+}
+
+/// Ends the wait of a `corering_queue_acquire` of this queue: it leaves the line, and the others move up. Its completion comes all the
+/// same, and once: LOCK_TIMEOUT, or the grant if that was first; then the session holds the lock, which is to be released. Of
+/// several waits with this `user_data`, all are ended.
+///
+/// Owns: nothing.
+/// Writes: nothing.
+/// Threads: any; does not wait.
+/// Status: OK; NOT_FOUND if the queue has no such wait: it was never asked for, or its completion is there already; BUSY: ask again;
+///   INVALID_HANDLE; CLOSED; FORKED; POISONED.
+/// Safety: any pointer will do; it is not dereferenced.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn corering_queue_cancel(queue: *mut corering_queue, user_data: u64) -> corering_status {
+    guarded!(|_c| {
+        let queue = using::<Queue, _>(queue)?;
+        Ok(if queue.cancel(user_data)? { CORERING_OK } else { CORERING_NOT_FOUND })
     })
 }

@@ -16,13 +16,14 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::batch::{Batch, corering_batch, lock};
 use crate::db::{Db, corering_db};
-use crate::engine::{CommitTs, Error, Pending, PutIf, ValueRef, WriteOptions};
+use crate::engine::{Acquire, CommitTs, Error, Grant, Pending, PutIf, ValueRef, WriteOptions};
 use crate::failure::Failure;
 use crate::guard::guarded;
 use crate::object::{self, HandleKind, Object, using};
 use crate::op::{Action, Answer, Op, corering_op, corering_op_kind, corering_result};
 use crate::options::{self, corering_write_options};
 use crate::status::corering_status::{self, *};
+use crate::waits::Waits;
 use crate::write::{self, Write};
 
 /// Operations under way, and those that are done and not yet reaped. Any number of threads may use it at the same time.
@@ -47,6 +48,7 @@ struct Shared {
     event: OwnedFd,
     /// The descriptor is readable, or about to be.
     raised: AtomicBool,
+    waits: Waits,
 }
 
 pub(crate) struct Queue {
@@ -64,6 +66,7 @@ impl Shared {
             capacity,
             event,
             raised: AtomicBool::new(false),
+            waits: Waits::default(),
         })
     }
 
@@ -224,6 +227,32 @@ impl Queue {
         Ok(())
     }
 
+    /// Asks for a lock, so that [`Queue::cancel`] finds it.
+    pub(crate) fn acquire(&self, user_data: u64, name: &[u8], acquire: Acquire) -> Result<(), Failure> {
+        self.db.check_open()?;
+        if !self.shared.reserve() {
+            return Err(self.full());
+        }
+        let id = self.db.new_ask();
+        let client = &self.db.client;
+        let waits = &self.shared.waits;
+        let pending = waits.send(user_data, id, name, acquire.session.id, || client.acquire_as(id, name, acquire));
+        let shared = Arc::clone(&self.shared);
+        pending.on_ready(move |outcome| {
+            shared.waits.remove(user_data, id);
+            let granted = |grant: Grant| Answer::Granted { token: grant.token.0, count: grant.count };
+            let answer = outcome.map_or_else(|error| Answer::Failed(error.into()), granted);
+            shared.complete(Done { user_data, kind: corering_op_kind::CORERING_OP_ACQUIRE as u32, answer });
+        });
+        Ok(())
+    }
+
+    /// Asks for the end of the waits for locks with this tag; false if there are none.
+    pub(crate) fn cancel(&self, user_data: u64) -> Result<bool, Failure> {
+        self.db.check_open()?;
+        Ok(self.shared.waits.cancel(&self.db.client, user_data)?)
+    }
+
     pub(crate) fn db(&self) -> &Db {
         &self.db
     }
@@ -289,8 +318,8 @@ pub unsafe extern "C" fn corering_queue_fd(queue: *mut corering_queue, fd: *mut 
 }
 
 /// Submits operations without waiting for them. Those of one shard take effect in the order in which one thread submits
-/// them, and a get sees the writes submitted before it. Of `options`, which may be null, it heeds the durability and the guards,
-/// on which then each operation depends; the other settings are each operation's own. An operation that makes no sense is accepted and fails in its completion.
+/// them, and a get sees the writes submitted before it. Of `options`, which may be null, it heeds the durability, the session and the
+/// guards, on which then each operation depends; the other settings are each operation's own. An operation that makes no sense is accepted and fails in its completion.
 ///
 /// Owns: the caller keeps the operations and what they lead to; they are copied.
 /// Writes: to `accepted` how many were taken, from the first on.

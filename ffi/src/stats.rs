@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use crate::db::{Db, corering_db};
+use crate::engine::shard::lock_counts::LockCounts;
 use crate::engine::shard::stages::Stage;
+use crate::engine::shard::waits::Waits;
 use crate::engine::{ShardStats, StageTimes, Stages, Stats, TxStats};
 use crate::failure::Failure;
 use crate::guard::guarded;
@@ -78,6 +80,35 @@ pub struct corering_stats {
     /// Open now, and the milliseconds that the oldest of them is old.
     pub tx_open: u64,
     pub tx_oldest_ms: u64,
+    /// Of the transactions begun, those that ran again what was aborted before.
+    pub tx_retried: u64,
+    /// Milliseconds for which those were open that ended: of all together, and the longest.
+    pub tx_age_ms_total: u64,
+    pub tx_age_ms_max: u64,
+    /// Sessions of the whole database.
+    pub lock_sessions: u64,
+    /// Names of locks that are held or wanted, and how many hold them and wait for them now.
+    pub lock_names: u64,
+    pub lock_holds: u64,
+    pub lock_waiters: u64,
+    /// Grants, those included by which a session took once more what it held.
+    pub lock_grants: u64,
+    /// Tries that were refused because others held the lock, or none is granted yet.
+    pub lock_refused: u64,
+    /// Waits that are over, and their milliseconds: of all together, and the longest.
+    pub lock_waits: u64,
+    pub lock_wait_ms_total: u64,
+    pub lock_wait_ms_max: u64,
+    /// Of these, those that ended with their time, and those that were taken back.
+    pub lock_timeouts: u64,
+    pub lock_cancelled: u64,
+    /// Requests that gave way because sessions waited for each other.
+    pub lock_deadlocks: u64,
+    /// Holds whose lease ran out, and those that ended with their session.
+    pub lock_expired: u64,
+    pub lock_orphaned: u64,
+    /// Writes that were refused because a guard had lost its lock.
+    pub lock_fenced: u64,
 }
 
 /// How long something took, in nanoseconds.
@@ -103,10 +134,13 @@ impl From<StageTimes> for corering_latency {
 c_struct!(growing corering_stats, first_len 144);
 
 impl corering_stats {
-    fn of(shards: &[ShardStats], snapshots: u64, tx: TxStats) -> corering_stats {
+    fn of(shards: &[ShardStats], snapshots: u64, tx: TxStats, sessions: usize) -> corering_stats {
         let sum = |of: fn(&ShardStats) -> u64| shards.iter().map(of).sum();
         let mut stages = Stages::default();
         shards.iter().for_each(|shard| stages.add(&shard.stages));
+        let (mut counts, mut waits) = (LockCounts::default(), Waits::default());
+        shards.iter().for_each(|shard| counts.add(&shard.lock_counts));
+        shards.iter().for_each(|shard| waits.add(&shard.lock_waits));
         let latency = |stage| corering_latency::from(stages.times(stage));
         corering_stats {
             struct_size: size_of::<corering_stats>(),
@@ -143,6 +177,24 @@ impl corering_stats {
             tx_waits: tx.waits,
             tx_open: tx.open,
             tx_oldest_ms: tx.oldest_ms,
+            tx_retried: tx.retried,
+            tx_age_ms_total: tx.ages_ms,
+            tx_age_ms_max: tx.age_ms_max,
+            lock_sessions: sessions as u64,
+            lock_names: sum(|s| s.locks),
+            lock_holds: sum(|s| s.lock_holds),
+            lock_waiters: sum(|s| s.lock_waiters),
+            lock_grants: counts.grants,
+            lock_refused: counts.refused,
+            lock_waits: waits.count,
+            lock_wait_ms_total: waits.sum_ms,
+            lock_wait_ms_max: waits.max_ms,
+            lock_timeouts: counts.timeouts,
+            lock_cancelled: counts.cancelled,
+            lock_deadlocks: counts.deadlocks,
+            lock_expired: counts.expired,
+            lock_orphaned: counts.orphaned,
+            lock_fenced: counts.fenced,
         }
     }
 }
@@ -173,7 +225,7 @@ pub unsafe extern "C" fn corering_get_stats(
                 .map(std::slice::from_ref)
                 .ok_or_else(|| Failure::argument(format!("shard {one} of {}", shards.len())))?,
         };
-        c.fill(stats, &corering_stats::of(counted, snapshots, transactions))?;
+        c.fill(stats, &corering_stats::of(counted, snapshots, transactions, db.client.session_count()))?;
         Ok(CORERING_OK)
     })
 }

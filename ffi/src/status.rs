@@ -84,6 +84,9 @@ pub enum corering_status {
     CORERING_ERROR_COMPACTED = -32,
     /// The watch was cut off because it was not taken from; `corering_watch_progress` tells from where to go on.
     CORERING_ERROR_LAGGED = -33,
+    /// No lock is granted yet after the machine was stopped, and waiting was not asked for; the message says for how long; the same call
+    /// may succeed then.
+    CORERING_ERROR_LOCK_NOT_YET = -34,
     /// Others changed what the transaction read, or kept what it would write; nothing was done; run it again.
     CORERING_ERROR_CONFLICT = -40,
     /// The transaction was committed, rolled back or ended before.
@@ -102,7 +105,7 @@ use corering_status::*;
 
 impl corering_status {
     /// Every status, in the order of the header.
-    pub const ALL: [corering_status; 44] = [
+    pub const ALL: [corering_status; 45] = [
         CORERING_OK,
         CORERING_NOT_FOUND,
         CORERING_REFUSED,
@@ -141,6 +144,7 @@ impl corering_status {
         CORERING_ERROR_OTHER_PERMITS,
         CORERING_ERROR_COMPACTED,
         CORERING_ERROR_LAGGED,
+        CORERING_ERROR_LOCK_NOT_YET,
         CORERING_ERROR_CONFLICT,
         CORERING_ERROR_TRANSACTION_ENDED,
         CORERING_ERROR_TRANSACTION_TOO_OLD,
@@ -199,6 +203,7 @@ impl corering_status {
             CORERING_ERROR_OTHER_PERMITS => c"other_permits",
             CORERING_ERROR_COMPACTED => c"compacted",
             CORERING_ERROR_LAGGED => c"lagged",
+            CORERING_ERROR_LOCK_NOT_YET => c"lock_not_yet",
             CORERING_ERROR_CONFLICT => c"conflict",
             CORERING_ERROR_TRANSACTION_ENDED => c"transaction_ended",
             CORERING_ERROR_TRANSACTION_TOO_OLD => c"transaction_too_old",
@@ -217,6 +222,7 @@ impl corering_status {
                 | CORERING_ERROR_LOCK_HELD
                 | CORERING_ERROR_LOCK_TIMEOUT
                 | CORERING_ERROR_DEADLOCK
+                | CORERING_ERROR_LOCK_NOT_YET
                 | CORERING_ERROR_CONFLICT
         )
     }
@@ -273,6 +279,7 @@ impl From<&LockError> for corering_status {
     fn from(refusal: &LockError) -> corering_status {
         match refusal {
             LockError::Held => CORERING_ERROR_LOCK_HELD,
+            LockError::NotYet { .. } => CORERING_ERROR_LOCK_NOT_YET,
             LockError::TimedOut => CORERING_ERROR_LOCK_TIMEOUT,
             LockError::NotHeld => CORERING_ERROR_NOT_HELD,
             LockError::WrongToken { .. } => CORERING_ERROR_WRONG_TOKEN,
@@ -303,6 +310,7 @@ mod tests {
         let token = crate::engine::FencingToken(1);
         let locks = [
             LockError::Held,
+            LockError::NotYet { left_ms: 1 },
             LockError::TimedOut,
             LockError::NotHeld,
             LockError::WrongToken { current: token },

@@ -251,6 +251,25 @@ public:
             }
         }
     }
+    /// The locks that are held or waited for, in no order.
+    result<std::vector<lock_entry>> try_locks() const {
+        std::vector<lock_entry> locks;
+        std::vector<corering_lock_entry> page(64);
+        std::uint64_t cursor = 0;
+        do {
+            std::size_t count = 0;
+            const status code =
+                corering_lock_scan(raw_.get(), cursor, page.data(), page.size(), &count, &cursor);
+            if (code < 0) {
+                return failure::last(code);
+            }
+            for (std::size_t n = 0; n < count; n++) {
+                const corering_lock_entry &raw = page[n];
+                locks.push_back({std::string(detail::view(raw.name, raw.name_len)), raw.holders, raw.waiters});
+            }
+        } while (cursor != 0);
+        return locks;
+    }
     result<std::vector<corering_session_info>> try_sessions() const {
         std::vector<corering_session_info> sessions(16);
         for (;;) {
@@ -352,6 +371,7 @@ public:
         }
         session new_session(const session_options &options = {}) { return try_new_session(options).value(); }
         std::vector<corering_lock_part> lock_info(bytes name) const { return try_lock_info(name).value(); }
+        std::vector<lock_entry> locks() const { return try_locks().value(); }
         std::vector<corering_session_info> sessions() const { return try_sessions().value(); }
         void kill_session(std::uint64_t id) { (void)try_kill_session(id).value(); }
         void sync() { (void)try_sync().value(); }

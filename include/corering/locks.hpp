@@ -329,6 +329,14 @@ inline write_options guarded_by(const lock &held, write_options options = {}) {
     return options;
 }
 
+/// A lock that is held or waited for.
+struct lock_entry {
+    std::string name;
+    /// How many hold it, and how many wait for it.
+    std::uint64_t holders;
+    std::uint64_t waiters;
+};
+
 /// A hold that ended without being released: its lease ran out, or its session ended.
 struct loss {
     std::string name;

@@ -237,6 +237,15 @@ public:
         return detail::check(
             corering_queue_acquire(raw_.get(), &session.key(), name.data(), name.size(), &raw, user_data));
     }
+    /// Ends the waits with this tag; each has its completion all the same: CORERING_ERROR_LOCK_TIMEOUT, or the grant if that was
+    /// first. False: there is none.
+    result<bool> try_cancel(std::uint64_t user_data) {
+        const status code = corering_queue_cancel(raw_.get(), user_data);
+        if (code < 0) {
+            return failure::last(code);
+        }
+        return code == CORERING_OK;
+    }
     /// There is a completion when the session has lost a hold or has ended: `session::next_loss` tells which.
     result<done> try_lost(std::uint64_t user_data, const session &session) {
         return detail::check(corering_queue_lost(raw_.get(), &session.key(), user_data));
@@ -296,6 +305,7 @@ public:
         void acquire(std::uint64_t user_data, const session &session, bytes name, const lock_options &options = {}) {
             (void)try_acquire(user_data, session, name, options).value();
         }
+        bool cancel(std::uint64_t user_data) { return try_cancel(user_data).value(); }
         void lost(std::uint64_t user_data, const session &session) { (void)try_lost(user_data, session).value(); }
         void commit(std::uint64_t user_data, transaction &tx) { (void)try_commit(user_data, tx).value(); }
         void get_for_update(std::uint64_t user_data, const transaction &tx, bytes key, std::uint32_t keyspace = 0) {

@@ -378,6 +378,10 @@ static void test_stats(corering_db *db)
     CHECK(stats.shards == 2 && stats.writes > 0 && stats.struct_size == sizeof stats);
     CHECK(stats.tx_begun > stats.tx_committed && stats.tx_committed > 0 && stats.tx_rolled_back > 0 && stats.tx_open == 0);
     CHECK(stats.tx_aborted_changed > 0 && stats.tx_aborted_wounded > 0 && stats.tx_waits > 0);
+    CHECK(stats.tx_retried > 0 && stats.tx_retried < stats.tx_begun && stats.tx_age_ms_max <= stats.tx_age_ms_total);
+    CHECK(stats.lock_grants > 300 && stats.lock_cancelled >= 3 && stats.lock_timeouts > 0 && stats.lock_refused > 0);
+    CHECK(stats.lock_waits > 3 && stats.lock_wait_ms_max <= stats.lock_wait_ms_total && stats.lock_expired > 0);
+    CHECK(stats.lock_orphaned > 0 && stats.lock_fenced > 0 && stats.lock_waiters == 0);
     CHECK(stats.appended.count > 0 && stats.appended.p50_ns > 0 && stats.appended.p50_ns <= stats.appended.max_ns);
     CHECK(stats.durable.count > 0 && stats.durable.p50_ns <= stats.durable.p999_ns);
     CHECK_OK(corering_get_stats(db, 1, &stats));
@@ -646,6 +650,124 @@ static void test_asynchronous_locks(corering_db *db)
     CHECK_OK(corering_session_end(db, &holder));
 }
 
+/* Page by page, each lock once. */
+static void test_scan_of_locks(corering_db *db)
+{
+    corering_session session = open_session(db, 60000, "many");
+    corering_lock_entry entries[4];
+    unsigned char seen[20] = {0};
+    char name[16];
+    uint64_t cursor = 0;
+    size_t n, count, all = 0;
+    for (n = 0; n < sizeof seen; n++) {
+        CHECK_OK(corering_lock_acquire(db, &session, name, (size_t)snprintf(name, sizeof name, "lock%02d", (int)n), NULL, NULL));
+    }
+    do {
+        CHECK_OK(corering_lock_scan(db, cursor, entries, 4, &count, &cursor));
+        for (n = 0; n < count; n++) {
+            const corering_lock_entry *entry = &entries[n];
+            int number = atoi((const char *)entry->name + 4);
+            CHECK(entry->name_len == 6 && memcmp(entry->name, "lock", 4) == 0 && entry->name[6] == 0);
+            CHECK(entry->holders == 1 && entry->waiters == 0);
+            CHECK(number >= 0 && number < 20 && !seen[number]);
+            seen[number] = 1;
+            all++;
+        }
+        CHECK(count == 4 || entries[count].name_len == 0);
+    } while (cursor != 0);
+    CHECK(all == sizeof seen);
+    CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_lock_scan(db, 0, entries, 0, &count, &cursor));
+    CHECK_OK(corering_session_end(db, &session));
+    CHECK_OK(corering_lock_scan(db, UINT64_MAX, entries, 4, &count, &cursor));
+    CHECK(count == 0 && cursor == 0);
+}
+
+static void *cancel_third(void *queue)
+{
+    CHECK(corering_queue_cancel(queue, 3) >= 0);
+    return NULL;
+}
+
+/* A wait is ended alone, and has one completion: that, or the grant. */
+static void test_cancelled_waits(corering_db *db)
+{
+    corering_session holder = open_session(db, 60000, "holder"), session = open_session(db, 60000, "waiter");
+    corering_lock_options wait = lock_options(CORERING_LOCK_EXCLUSIVE, CORERING_WAIT_FOREVER);
+    corering_lock_part parts[4];
+    corering_queue *queue, *other;
+    corering_result result;
+    corering_stats stats;
+    size_t count = 0;
+    int round, granted = 0, cancelled = 0;
+    CHECK_OK(corering_queue_new(db, 8, &queue));
+    CHECK_OK(corering_queue_new(db, 8, &other));
+    CHECK_OK(corering_lock_acquire(db, &holder, TEXT("cancelled"), NULL, NULL));
+    CHECK_OK(corering_queue_acquire(queue, &session, TEXT("cancelled"), &wait, 1));
+    CHECK_OK(corering_queue_acquire(queue, &session, TEXT("cancelled"), &wait, 2));
+    stats.struct_size = sizeof stats;
+    CHECK_OK(corering_get_stats(db, CORERING_ALL_SHARDS, &stats));
+    CHECK(stats.lock_names == 1 && stats.lock_holds == 1 && stats.lock_waiters == 2 && stats.lock_sessions >= 2);
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_queue_cancel(queue, 3));
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_queue_cancel(other, 1));
+    CHECK_OK(corering_queue_cancel(queue, 1));
+    result = reap_one(queue);
+    CHECK(result.user_data == 1 && result.status == CORERING_ERROR_LOCK_TIMEOUT && result.kind == CORERING_OP_ACQUIRE);
+    CHECK_OK(corering_value_free(&result.value));
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_queue_cancel(queue, 1));
+    CHECK_OK(corering_lock_info(db, TEXT("cancelled"), parts, 4, &count));
+    CHECK(count == 2 && parts[1].session == session.id);
+
+    /* The other wait of the session stands, until it is granted; then there is nothing to be cancelled. */
+    CHECK_OK(corering_lock_release(db, &holder, TEXT("cancelled"), 0, NULL, NULL, NULL));
+    result = reap_one(queue);
+    CHECK(result.user_data == 2 && result.status == CORERING_OK && result.integer == 1);
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_queue_cancel(queue, 2));
+    CHECK_OK(corering_lock_release(db, &session, TEXT("cancelled"), 0, NULL, NULL, NULL));
+
+    /* Those of one tag go together. */
+    CHECK_OK(corering_lock_acquire(db, &holder, TEXT("cancelled"), NULL, NULL));
+    CHECK_OK(corering_queue_acquire(queue, &session, TEXT("cancelled"), &wait, 4));
+    CHECK_OK(corering_queue_acquire(queue, &session, TEXT("cancelled"), &wait, 4));
+    CHECK_OK(corering_queue_cancel(queue, 4));
+    for (round = 0; round < 2; round++) {
+        result = reap_one(queue);
+        CHECK(result.user_data == 4 && result.status == CORERING_ERROR_LOCK_TIMEOUT);
+        CHECK_OK(corering_value_free(&result.value));
+    }
+    CHECK_OK(corering_lock_release(db, &holder, TEXT("cancelled"), 0, NULL, NULL, NULL));
+
+    /* Another thread cancels while the holder lets go. */
+    for (round = 0; round < 300; round++) {
+        pthread_t thread;
+        wait.durability = round % 2 ? CORERING_DURABILITY_NONE : CORERING_DURABILITY_DEFAULT;
+        CHECK_OK(corering_lock_acquire(db, &holder, TEXT("cancelled"), &wait, NULL));
+        CHECK_OK(corering_queue_acquire(queue, &session, TEXT("cancelled"), &wait, 3));
+        CHECK(pthread_create(&thread, NULL, cancel_third, queue) == 0);
+        CHECK_OK(corering_lock_release(db, &holder, TEXT("cancelled"), 0, &wait, NULL, NULL));
+        result = reap_one(queue);
+        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK(result.user_data == 3);
+        if (result.status == CORERING_OK) {
+            granted++;
+            CHECK_OK(corering_lock_release(db, &session, TEXT("cancelled"), result.version, &wait, NULL, NULL));
+        } else {
+            cancelled++;
+            CHECK_STATUS(CORERING_ERROR_LOCK_TIMEOUT, result.status);
+            CHECK_OK(corering_value_free(&result.value));
+        }
+        CHECK_OK(corering_queue_reap(queue, &result, 1, &count));
+        CHECK(count == 0);
+        CHECK_STATUS(CORERING_NOT_FOUND, corering_lock_info(db, TEXT("cancelled"), parts, 4, &count));
+        CHECK_STATUS(CORERING_NOT_FOUND, corering_queue_cancel(queue, 3));
+    }
+    CHECK(granted + cancelled == 300);
+    CHECK_OK(corering_queue_free(other));
+    CHECK_STATUS(CORERING_ERROR_CLOSED, corering_queue_cancel(other, 1));
+    CHECK_OK(corering_queue_free(queue));
+    CHECK_OK(corering_session_end(db, &session));
+    CHECK_OK(corering_session_end(db, &holder));
+}
+
 /* A session is told of each hold that it lost, and of its own end. */
 static void test_lost_locks(corering_db *db)
 {
@@ -721,6 +843,60 @@ static void test_session_after_restart(const char *dir)
     CHECK_STATUS(CORERING_ERROR_CLOSED, result.status);
     CHECK_OK(corering_value_free(&result.value));
     CHECK_OK(corering_queue_free(queue));
+}
+
+static uint32_t crc32_of(const unsigned char *bytes, size_t len)
+{
+    uint32_t crc = 0xffffffff;
+    size_t at;
+    int bit;
+    for (at = 0; at < len; at++) {
+        crc ^= bytes[at];
+        for (bit = 0; bit < 8; bit++) {
+            crc = (crc >> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+        }
+    }
+    return ~crc;
+}
+
+/* As if the machine had been stopped while a lock was held of which nothing was on disk: the root record, in its first copy. */
+static void stop_the_machine(const char *path)
+{
+    enum { CRC = 8, SEQUENCE = 16, RECORD = 24, UNSYNCED_LEASE = RECORD + 48, BOOT = RECORD + 56, END = RECORD + 96 };
+    unsigned char copy[END];
+    uint32_t crc;
+    int n;
+    FILE *file = fopen(path, "r+b");
+    CHECK(file != NULL && fread(copy, 1, END, file) == END);
+    copy[SEQUENCE + 1]++;
+    copy[UNSYNCED_LEASE + 1] = 4; /* 1024 ms */
+    copy[BOOT] ^= 1;
+    crc = crc32_of(copy + CRC + 4, END - CRC - 4);
+    for (n = 0; n < 4; n++) {
+        copy[CRC + n] = (unsigned char)(crc >> 8 * n);
+    }
+    CHECK(fseek(file, 0, SEEK_SET) == 0 && fwrite(copy, 1, END, file) == END && fclose(file) == 0);
+}
+
+static void test_locks_after_the_machine_was_stopped(const char *dir)
+{
+    char path[512], message[256];
+    corering_lock_options wait = lock_options(CORERING_LOCK_EXCLUSIVE, 20000);
+    corering_session session;
+    size_t count;
+    corering_db *db = open_db(dir, "stopped");
+    CHECK_OK(corering_close(db));
+    (void)snprintf(path, sizeof path, "%s/stopped/superblock", dir);
+    stop_the_machine(path);
+    db = open_db(dir, "stopped");
+    session = open_session(db, 60000, "early");
+    CHECK_STATUS(CORERING_ERROR_LOCK_NOT_YET, corering_lock_acquire(db, &session, TEXT("l"), NULL, NULL));
+    CHECK(corering_status_is_retryable(CORERING_ERROR_LOCK_NOT_YET));
+    CHECK_OK(corering_error_message(message, sizeof message, NULL));
+    CHECK(strstr(message, " ms yet") != NULL);
+    CHECK_STATUS(CORERING_NOT_FOUND, corering_lock_info(db, TEXT("l"), NULL, 0, &count));
+    CHECK_OK(corering_lock_acquire(db, &session, TEXT("l"), &wait, NULL));
+    CHECK_OK(corering_close(db));
 }
 
 /* ---- transactions ---- */
@@ -1219,8 +1395,11 @@ int main(int argc, char **argv)
     test_locks(db);
     test_guards(db);
     test_asynchronous_locks(db);
+    test_scan_of_locks(db);
+    test_cancelled_waits(db);
     test_lost_locks(db);
     test_session_after_restart(dir);
+    test_locks_after_the_machine_was_stopped(dir);
     test_transactions(db);
     test_scan_of_a_transaction(db);
     test_savepoints(db);

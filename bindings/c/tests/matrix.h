@@ -138,7 +138,10 @@ CALL(lock_info)
     }
     return corering_lock_info(AT(0), AT(1), LEN(0), AT(2), LEN(1), AT(3));
 }
+CALL(lock_scan) { return corering_lock_scan(AT(0), 0, AT(1), LEN(0), AT(2), AT(3)); }
 CALL(queue_acquire) { return corering_queue_acquire(AT(0), AT(1), AT(2), LEN(0), AT(3), 7); }
+/* Of something that nobody asked for. */
+CALL(queue_cancel) { return corering_queue_cancel(AT(0), 12345); }
 
 CALL(watch_options_init) { return corering_watch_options_init(AT(0), LEN(0)); }
 CALL(watch_new) { return corering_watch_new(AT(0), AT(1), AT(2)); }
@@ -258,7 +261,9 @@ static const struct function functions[] = {
     F(lock_renew, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(session, SESSION, INVALID), IN(name, LOCK_NAME, INVALID), OUT(current, PLAIN, uint64_t, OK)), LENGTHS({"name_len", LOCK_NAME_LEN, INVALID})),
     F(lock_downgrade, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(session, SESSION, INVALID), IN(name, LOCK_NAME, INVALID), IN(options, LOCK_OPTIONS, OK), OUT(grant, PLAIN, corering_grant, OK)), LENGTHS({"name_len", LOCK_NAME_LEN, INVALID})),
     F(lock_info, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(name, LOCK_NAME, INVALID), ROOM(parts, PLAIN, sizeof(corering_lock_part), INVALID), OUT(count, PLAIN, size_t, INVALID)), LENGTHS({"name_len", LOCK_NAME_LEN, INVALID}, {"capacity", 1, SHORT})),
+    F(lock_scan, OK, CLOSED, POINTERS(HANDLE(db, DB), OUT_ARRAY(locks, PLAIN, corering_lock_entry), OUT(count, PLAIN, size_t, INVALID), OUT(next, PLAIN, uint64_t, INVALID)), LENGTHS({"capacity", 1, INVALID})),
     F(queue_acquire, OK, CLOSED, POINTERS(HANDLE(queue, QUEUE), IN(session, SESSION, INVALID), IN(name, LOCK_NAME, INVALID), IN(options, LOCK_OPTIONS, OK)), LENGTHS({"name_len", LOCK_NAME_LEN, INVALID})),
+    F(queue_cancel, CORERING_NOT_FOUND, CLOSED, POINTERS(HANDLE(queue, QUEUE)), NONE),
     F(watch_options_init, OK, OK, POINTERS(ROOM(options, PLAIN, sizeof(corering_watch_options), INVALID)), LENGTHS({"struct_size", sizeof(corering_watch_options), INVALID})),
     F(watch_new, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(options, WATCH_OPTIONS, OK), OUT(watch, NEW_WATCH, void *, INVALID)), NONE),
     /* It watches a key that nobody writes. */

@@ -224,6 +224,8 @@ void locks(corering::db &db) {
         moved.renew();
         moved.downgrade();
         CHECK(b.acquire("l", lock_options::shared()).token() > first);
+        const auto all = db.locks();
+        CHECK(all.size() == 1 && all[0].name == "l" && all[0].holders == 1 && all[0].waiters == 0);
         CHECK(db.lock_info("l").size() == 1 && db.lock_info("l")[0].mode == CORERING_LOCK_SHARED);
     }
     CHECK(db.lock_info("l").empty());
@@ -356,10 +358,16 @@ void asynchronous_locks(corering::db &db) {
     auto holder = db.new_session(), waiter = db.new_session();
     auto queue = db.new_queue(8);
     auto held = holder.acquire("line");
+    pollfd poller{queue.fd(), POLLIN, 0};
+    queue.acquire(6, waiter, "line");
+    CHECK(queue.cancel(6) && !queue.cancel(5));
+    CHECK(poll(&poller, 1, 30000) == 1);
+    const auto cancelled = queue.reap();
+    CHECK(cancelled.size() == 1 && cancelled[0].user_data() == 6);
+    CHECK(cancelled[0].code() == CORERING_ERROR_LOCK_TIMEOUT && !queue.cancel(6));
     queue.acquire(7, waiter, "line");
     CHECK(queue.reap().empty());
     held.unlock();
-    pollfd poller{queue.fd(), POLLIN, 0};
     CHECK(poll(&poller, 1, 30000) == 1);
     const auto reaped = queue.reap();
     CHECK(reaped.size() == 1 && reaped[0].user_data() == 7 && reaped[0].version() > held.token());
@@ -734,7 +742,9 @@ int main(int argc, char **argv) {
     members(db);
     db.sync();
     db.checkpoint();
-    CHECK(db.stats().struct_size == sizeof(corering_stats));
+    const auto stats = db.stats();
+    CHECK(stats.struct_size == sizeof(corering_stats));
+    CHECK(stats.lock_grants > 0 && stats.lock_cancelled > 0 && stats.lock_fenced > 0 && stats.lock_waiters == 0);
     db.close();
     std::puts("basic.cpp: all well");
 }

@@ -52,6 +52,28 @@ def test_every_operation(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_keys_of_a_session_go_with_it(tmp_path: Path) -> None:
+    async def test(db: aio.AsyncDatabase) -> None:
+        with db._db.session() as session:
+            await db.put(b"put", b"v", session=session)
+            assert await db.put_if(b"if", b"v", Condition.absent(), session=session)
+            await db.incr(b"n", 2, session=session)
+            with db._db.session() as holder:
+                guard = holder.lock("l")
+                guard.acquire()
+                await db.put(b"guarded", b"v", guard=guard, session=session)
+            await db.put(b"stays", b"v", session=session)
+            await db.put(b"stays", b"w")
+            for key in (b"put", b"if", b"n", b"guarded"):
+                assert db._db.key_session(key) == session.id, key
+            await db.delete(b"if")
+        assert await db.multi_get([b"put", b"if", b"n", b"guarded", b"stays"]) == [None] * 4 + [b"w"]
+        with pytest.raises(corering.NoSessionError):
+            await db.put(b"put", b"v", session=session)
+
+    run(tmp_path, test)
+
+
 def test_more_writers_than_the_queue_holds(tmp_path: Path) -> None:
     async def test(db: aio.AsyncDatabase) -> None:
         versions = await asyncio.gather(*(db.put(b"k%d" % n, b"v%d" % n) for n in range(1000)))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -311,7 +312,7 @@ def test_a_deadlock_is_told_to_one(db: corering.Database) -> None:
             outcomes.append("granted")
         except corering.DeadlockError as error:
             assert error.retryable
-            outcomes.append("deadlock")
+            outcomes.append("deadlock" if time.monotonic() - began < 1 else "late")
             lock.session.close()
 
     began = time.monotonic()
@@ -320,7 +321,7 @@ def test_a_deadlock_is_told_to_one(db: corering.Database) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert outcomes == ["deadlock", "granted"] and time.monotonic() - began < 10
+    assert outcomes == ["deadlock", "granted"]
     a.close()
     b.close()
 
@@ -383,6 +384,93 @@ def test_locks_of_coroutines(tmp_path: Path) -> None:
                         pass
                 waiting.result().session.close()
             assert db._db.sessions() == []
+
+    asyncio.run(main())
+
+
+def stop_the_machine(path: Path, lease_ms: int) -> None:
+    """As if it had been stopped while a lock was held of which nothing was on disk: the root record, in both copies."""
+    copies = bytearray(path.read_bytes())
+    record = copies[: 24 + 96]
+    record[16:24] = (int.from_bytes(record[16:24], "little") + 1).to_bytes(8, "little")
+    record[24 + 48 : 24 + 56] = lease_ms.to_bytes(8, "little")
+    record[24 + 56] ^= 1
+    record[8:12] = zlib.crc32(record[12:]).to_bytes(4, "little")
+    for at in (0, 1 << 20):
+        copies[at : at + len(record)] = record
+    path.write_bytes(copies)
+
+
+def test_after_the_machine_was_stopped_no_lock_is_granted_for_a_while(tmp_path: Path) -> None:
+    corering.open(tmp_path / "db", **SMALL).close()
+    stop_the_machine(tmp_path / "db" / "superblock", 1000)
+    with corering.open(tmp_path / "db", **SMALL) as db, db.session() as session:
+        with pytest.raises(corering.LockNotYetError, match=r"\d ms yet") as raised, session.lock("l", blocking=False):
+            pass
+        assert raised.value.retryable and raised.value.name == "lock_not_yet"
+        assert not session.lock("l").acquire(blocking=False)
+        with session.lock("l", timeout=20):
+            assert session.lock("m").acquire(blocking=False)
+
+
+def test_all_locks_are_listed(db: corering.Database) -> None:
+    assert db.locks() == []
+    with db.session() as session, db.session() as other:
+        for n in range(200):
+            session.lock(b"%d" % n, mode="shared", durability="none").acquire()
+        other.lock("7", mode="shared").acquire()
+        found = {lock.name: (lock.holders, lock.waiters) for lock in db.locks()}
+        assert len(db.locks()) == len(found) == 200 and found[b"7"] == (2, 0) and found[b"8"] == (1, 0)
+        assert {info.id for info in db.sessions()} == {session.id, other.id}
+    assert db.locks() == []
+
+
+def test_what_happens_to_locks_is_counted(db: corering.Database) -> None:
+    with db.session() as a, db.session() as b:
+        a.lock("l").acquire()
+        assert not b.lock("l").acquire(blocking=False) and not b.lock("l").acquire(timeout=0.01)
+        stats = db.stats()
+        assert (stats.lock_sessions, stats.lock_names, stats.lock_holds, stats.lock_waiters) == (2, 1, 1, 0)
+        assert (stats.lock_grants, stats.lock_refused, stats.lock_timeouts, stats.lock_waits) == (1, 1, 1, 1)
+        assert 10 <= stats.lock_wait_ms_max == stats.lock_wait_ms_total
+        assert stats.lock_orphaned == 0
+    stats = db.stats()
+    assert (stats.lock_sessions, stats.lock_holds, stats.lock_orphaned, stats.lock_expired) == (0, 0, 1, 0)
+
+
+def test_a_cancelled_task_gives_up_its_wait_and_nothing_else(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with await aio.open(tmp_path / "db", **SMALL) as db:
+            with db._db.session() as session, db._db.session() as holder:
+
+                async def enter() -> None:
+                    async with db.lock("l", session=session):
+                        pass
+
+                async with db.lock("other", session=session) as other:
+                    held = holder.lock("l")
+                    held.acquire()
+                    waiting = [asyncio.create_task(enter()) for _ in range(2)]
+                    while len(db._db.lock_info("l")) < 3:
+                        await asyncio.sleep(0.002)
+                    waiting[0].cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await waiting[0]
+                    assert len(db._db.lock_info("l")) == 2
+                    held.release()
+                    await waiting[1]
+                    assert await db.put(b"k", b"v", guard=other) > 0, "its session lives"
+
+                # The grant comes while the task is cancelled.
+                for _ in range(50):
+                    held.acquire()
+                    task = asyncio.create_task(enter())
+                    while len(db._db.lock_info("l")) < 2:
+                        await asyncio.sleep(0)
+                    release = asyncio.get_running_loop().run_in_executor(None, held.release)
+                    task.cancel()
+                    await asyncio.gather(task, release, return_exceptions=True)
+                    assert db._db.lock_info("l") == []
 
     asyncio.run(main())
 

@@ -99,7 +99,7 @@ fn failed(name: &[u8], why: &str) -> Outcome {
 }
 
 fn resetstat(session: &mut Session, _: Request<'_>) -> Outcome {
-    session.stats().reset();
+    session.stats().reset(session.engine_stats().lock_counts());
     session.reply().ok();
     Ok(())
 }

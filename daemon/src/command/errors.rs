@@ -110,6 +110,7 @@ fn tx_code(refusal: &TxError) -> &'static str {
 fn lock_code(refusal: &LockError) -> &'static str {
     match refusal {
         LockError::Held => "LOCKED",
+        LockError::NotYet { .. } => "LOCKNOTYET",
         LockError::TimedOut => "LOCKTIMEOUT",
         LockError::NotHeld => "NOTHELD",
         LockError::WrongToken { .. } => "WRONGTOKEN",

@@ -3,7 +3,7 @@
 //! Guards: the token is checked in the same step as the write, so that no stale holder's write gets in between. Between MULTI and
 //! EXEC they are those of the whole transaction.
 
-use corering_engine::{Error, Guard, LockError};
+use corering_engine::Guard;
 
 use super::errors::CommandError;
 use super::locks::parse_token;
@@ -67,9 +67,4 @@ const NOT_A_WRITE: CommandError =
 fn writes_keys(entry: &Entry) -> bool {
     let within_another = entry.command.group == Group::Transactions;
     entry.command.flags.has(Flags::WRITE) && !entry.command.keys.is_empty() && !within_another
-}
-
-/// Whether a guard refused a write.
-pub fn is_fenced(error: &CommandError) -> bool {
-    matches!(error.cause(), Some(Error::Lock(LockError::Fenced { .. })))
 }

@@ -194,22 +194,27 @@ fn stats(session: &Session) -> String {
 }
 
 fn locks(session: &Session) -> String {
-    let sum = session.stats().sum();
     let engine = session.engine_stats();
     let waits = engine.lock_waits();
+    let counts = session.stats().lock_counts(&engine.lock_counts());
     fields! {
         "lock_sessions": session.client().session_count(),
         "lock_names": engine.sum(|shard| shard.locks),
+        "lock_holds": engine.sum(|shard| shard.lock_holds),
         "lock_waiters": engine.sum(|shard| shard.lock_waiters),
-        "lock_grants": sum.lock_grants,
+        "lock_grants": counts.grants,
+        "lock_refused": counts.refused,
         "lock_waits": waits.count,
         "lock_wait_ms_total": waits.sum_ms,
         "lock_wait_ms_max": waits.max_ms,
         "lock_wait_ms_p50": waits.within_ms(0.5),
         "lock_wait_ms_p99": waits.within_ms(0.99),
-        "lock_timeouts": sum.lock_timeouts,
-        "lock_expiries": session.lockers().lost(),
-        "lock_fenced_writes": sum.lock_fenced,
+        "lock_timeouts": counts.timeouts,
+        "lock_cancelled": counts.cancelled,
+        "lock_deadlocks": counts.deadlocks,
+        "lock_expiries": counts.expired,
+        "lock_lost_with_session": counts.orphaned,
+        "lock_fenced_writes": counts.fenced,
     }
 }
 

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use corering_engine::runtime::LocalFuture;
 use corering_engine::{
-    Acquire, Client, Durability, Error, FencingToken, Grant, Hold, LockCursor, LockError, LockFilter, LockHandle,
-    LockInfo, Mode, NameFilter, SessionId, SessionKey, Wait,
+    Acquire, Client, Durability, Error, FencingToken, Grant, Hold, LockCursor, LockFilter, LockHandle, LockInfo, Mode,
+    NameFilter, Pending, SessionId, SessionKey, Wait,
 };
 
 use super::errors::CommandError;
@@ -21,6 +22,8 @@ use crate::resp::{Reply, Request, parse_i64};
 use crate::server::Session;
 
 const FAST: Flags = Flags::NOSCRIPT.or(Flags::FAST);
+/// How long a shard is given to make room for a question that must be asked.
+const ROOM_PAUSE: Duration = Duration::from_millis(5);
 const LIST_DEFAULT: usize = 1000;
 /// Locks in one answer of LOCK.SCAN.
 const SCAN_DEFAULT: usize = 10;
@@ -157,23 +160,26 @@ fn acquire<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'a
         };
         let Some(answered) = answered else {
             // Nobody is there to take it: no trace of the wait is left, and none of a grant that came meanwhile.
-            client.cancel(id, name, key.id).await?;
+            until_there_is_room(session, || client.cancel(id, name, key.id)).await?;
             if let Ok(grant) = answer.await {
                 let lock = LockHandle { name, session: key, token: Some(grant.token) };
-                client.release(lock, Some(Durability::None)).await?;
+                until_there_is_room(session, || client.release(lock, Some(Durability::None))).await?;
             }
             return Ok(());
         };
-        if let Some(stats) = session.shard_stats() {
-            match &answered {
-                Ok(_) => stats.lock_grants.add(1),
-                Err(Error::Lock(LockError::TimedOut)) => stats.lock_timeouts.add(1),
-                Err(_) => {}
-            }
-        }
         reply_grant(session, answered?);
         Ok(())
     })
+}
+
+/// Ask a shard again and again that has no room for the question.
+async fn until_there_is_room<T>(session: &Session, ask: impl Fn() -> Pending<T>) -> corering_engine::Result<T> {
+    loop {
+        match ask().await {
+            Err(Error::Busy { .. }) => session.pause(ROOM_PAUSE).await,
+            other => return other,
+        }
+    }
 }
 
 fn release<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'a, Outcome> {

@@ -35,7 +35,6 @@ mod watches;
 pub use cell::{Answer, Cell};
 pub use cursors::Cursors;
 pub use errors::CommandError;
-pub use guard::is_fenced;
 pub use scan::KeyCount;
 pub use spec::{Command, Flags, Handler, Outcome};
 pub use table::Entry;

@@ -22,7 +22,6 @@ pub struct Lockers {
     /// Sessions whose connection has gone, each with the number of that event.
     orphans: Mutex<HashMap<SessionId, u64>>,
     last_number: AtomicU64,
-    lost: AtomicU64,
 }
 
 impl Lockers {
@@ -87,18 +86,12 @@ impl Lockers {
     }
 
     pub fn tell_lost(&self, lost: &LockLost) {
-        self.lost.fetch_add(1, Ordering::Relaxed);
         let users = self.users.lock();
         for client in users.get(&lost.session).into_iter().flatten() {
             if client.protocol() == Protocol::Resp3 {
                 client.mailbox.put(push_lost(lost));
             }
         }
-    }
-
-    /// Holds that ended with their lease or their session.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
     }
 }
 

@@ -29,7 +29,7 @@ use super::steps::{Gathered, Queue, Told, Watched};
 use super::transactions::{OpenTransactions, Transactions};
 use super::watches::Watches;
 use super::{ClientFlags, Event};
-use crate::command::{Answer, Cell, CommandError, Cursors, Outcome, is_fenced};
+use crate::command::{Answer, Cell, CommandError, Cursors, Outcome};
 use crate::config::Settings;
 use crate::resp::{Limits, Protocol, Reply};
 use crate::script::Scripts;
@@ -648,7 +648,6 @@ impl Session {
     fn count_error(&self, error: &CommandError) {
         if let Some(stats) = self.shard_stats() {
             stats.errors.add(1);
-            stats.lock_fenced.add(u64::from(is_fenced(error)));
         }
         self.stats().count_error(error.code());
         if let Some(cause) = error.cause() {
@@ -730,6 +729,10 @@ impl Session {
                 return;
             }
         }
+    }
+
+    pub async fn pause(&self, time: Duration) {
+        self.server.executor.sleep(time).await;
     }
 
     /// Wait for an answer that may take long, with an eye on the peer. `None`: the peer has gone, or the connection is to end;

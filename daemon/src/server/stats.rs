@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use corering_engine::ShardId;
+use corering_engine::shard::lock_counts::LockCounts;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
@@ -48,7 +49,7 @@ macro_rules! counters {
 }
 
 counters! { commands, connections, rejected, input_bytes, output_bytes, hits, misses, receives, sends, errors,
-lock_grants, lock_timeouts, lock_fenced, exec_committed, exec_watched, }
+exec_committed, exec_watched, }
 
 /// Events in the last second or so.
 #[derive(Clone, Copy, Default, Debug)]
@@ -68,6 +69,7 @@ pub struct Stats {
     shards: Vec<CachePadded<ShardStats>>,
     /// What CONFIG RESETSTAT took for zero.
     base: Mutex<Sum>,
+    base_locks: Mutex<LockCounts>,
     codes: Mutex<BTreeMap<String, u64>>,
     sample: Mutex<Sample>,
 }
@@ -77,6 +79,7 @@ impl Stats {
         Stats {
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
             base: Mutex::default(),
+            base_locks: Mutex::default(),
             codes: Mutex::default(),
             sample: Mutex::new(Sample { at: Instant::now(), sum: Sum::default(), rates: Rates::default() }),
         }
@@ -99,8 +102,14 @@ impl Stats {
         self.total().since(*self.base.lock())
     }
 
-    pub fn reset(&self) {
+    /// What the engine has counted of locks since the last reset.
+    pub fn lock_counts(&self, all: &LockCounts) -> LockCounts {
+        all.since(&self.base_locks.lock())
+    }
+
+    pub fn reset(&self, locks: LockCounts) {
         *self.base.lock() = self.total();
+        *self.base_locks.lock() = locks;
         self.codes.lock().clear();
     }
 
@@ -148,10 +157,11 @@ mod tests {
         stats.shard(ShardId(1)).unwrap().commands.add(4);
         assert_eq!(stats.sum().commands, 7);
         stats.count_error(b"ERR");
-        stats.reset();
+        stats.reset(LockCounts { grants: 2, ..LockCounts::default() });
         stats.shard(ShardId(1)).unwrap().commands.add(1);
         assert_eq!(stats.sum().commands, 1);
         assert!(stats.errors().is_empty());
+        assert_eq!(stats.lock_counts(&LockCounts { grants: 5, ..LockCounts::default() }).grants, 3);
         assert!(stats.shard(ShardId(2)).is_none());
     }
 

@@ -1,6 +1,11 @@
 //! Locks and sessions as Redis clients use them: over sockets, with clients and servers that die.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+use corering_engine::format::mirror::{self, CopyAt};
+use corering_engine::format::superblock::Superblock;
+use corering_engine::root::SUPERBLOCK_FILE;
 
 use crate::common::client::encode;
 use crate::common::{Client, Server};
@@ -374,7 +379,9 @@ fn semaphores_and_deadlocks() {
     until("it waits", || len(&mut c, "y", "waiting") == 1);
     // Who came last gives way, and milliseconds tell who did.
     std::thread::sleep(Duration::from_millis(20));
+    let began = Instant::now();
     assert_eq!(code(&mut b, "LOCK.ACQUIRE x BLOCK"), "DEADLOCK");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!(b.integer("LOCK.RELEASE y"), 0);
     grant(&a.reply().unwrap());
 }
@@ -616,6 +623,37 @@ fn a_holder_that_pauses_beyond_its_lease_writes_nothing_when_it_wakes() {
     }
 }
 
+/// As if the machine had been stopped while a lock was held of which nothing was on disk.
+fn stop_the_machine(dir: &Path, lease_ms: u64) {
+    let path = dir.join(SUPERBLOCK_FILE);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let CopyAt::Valid { sequence, payload } = mirror::decode(&bytes) else { panic!("{}", path.display()) };
+    let mut record = Superblock::decode(&payload).unwrap();
+    (record.boot, record.unsynced_lease_ms) = (record.boot ^ 1, lease_ms);
+    let copy = mirror::encode(sequence + 1, &record.encode());
+    for at in [0, mirror::COPY_LEN] {
+        bytes[at..at + copy.len()].copy_from_slice(&copy);
+    }
+    std::fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn after_the_machine_was_stopped_a_try_says_how_long_no_lock_is_granted() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    Server::start_in(&dir, &["--shards", "2"]).stop();
+    stop_the_machine(&dir, 1500);
+    let server = Server::start_in(&dir, &["--shards", "2"]);
+    let mut client = server.client();
+    open(&mut client, "");
+    let refused = client.words("LOCK.ACQUIRE l");
+    let text = String::from_utf8_lossy(refused.as_bytes().unwrap()).into_owned();
+    assert!(refused.is_error() && text.starts_with("LOCKNOTYET no lock is granted for "), "{text}");
+    assert_eq!(client.words("LOCK.INFO l"), Value::Null);
+    acquire(&mut client, "l WAIT 20000");
+    acquire(&mut client, "m");
+}
+
 #[test]
 fn info_counts() {
     let server = Server::start(&["--shards", "2"]);
@@ -626,6 +664,7 @@ fn info_counts() {
     acquire(&mut a, "two");
     assert_eq!(code(&mut b, "LOCK.ACQUIRE one WAIT 20"), "LOCKTIMEOUT");
     assert_eq!(code(&mut b, "GUARD one 1 SET k v"), "FENCED");
+    assert_eq!(code(&mut b, "LOCK.ACQUIRE one"), "LOCKED");
     b.send(&["LOCK.ACQUIRE", "one", "BLOCK"]).unwrap();
     until("it waits", || len(&mut a, "one", "waiting") == 1);
     let info = a.text("INFO locks");
@@ -633,17 +672,40 @@ fn info_counts() {
         "# Locks",
         "lock_sessions:2",
         "lock_names:2",
+        "lock_holds:2",
         "lock_waiters:1",
         "lock_grants:2",
+        "lock_refused:1",
         "lock_timeouts:1",
+        "lock_cancelled:0",
+        "lock_deadlocks:0",
         "lock_expiries:0",
+        "lock_lost_with_session:0",
         "lock_fenced_writes:1",
     ] {
         assert!(info.lines().any(|own| own == line), "{line} in {info}");
     }
+    // What ends with its session is not what ends with its lease.
     a.ok(&format!("SESSION.KILL {id}"));
     grant(&b.reply().unwrap());
-    assert!(a.text("INFO locks").contains("lock_expiries:2"));
+    let info = a.text("INFO locks");
+    assert!(
+        info.contains("lock_expiries:0\r\nlock_lost_with_session:2\r\n") && info.contains("lock_holds:1\r\n"),
+        "{info}"
+    );
+    acquire(&mut b, "leased LEASE 20");
+    until("the lease runs out", || a.text("INFO locks").contains("lock_expiries:1\r\nlock_lost_with_session:2\r\n"));
+    // A wait whose connection goes is cancelled.
+    let mut gone = server.client();
+    open(&mut gone, "");
+    gone.send(&["LOCK.ACQUIRE", "one", "BLOCK"]).unwrap();
+    until("it waits", || len(&mut a, "one", "waiting") == 1);
+    drop(gone);
+    until("it left", || a.text("INFO locks").contains("lock_cancelled:1\r\n"));
+    assert!(a.text("INFO locks").contains("lock_waiters:0\r\n"));
+    a.ok("CONFIG RESETSTAT");
+    let info = a.text("INFO locks");
+    assert!(info.contains("lock_grants:0\r\n") && info.contains("lock_holds:1\r\n"), "{info}");
 }
 
 #[test]

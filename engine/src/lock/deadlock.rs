@@ -59,6 +59,11 @@ impl Detector {
         self.before.clear();
     }
 
+    /// Whether the last look saw waits that may be part of a circle.
+    pub fn has_suspects(&self) -> bool {
+        !self.before.is_empty()
+    }
+
     /// Look at the waits of all entangled sessions; names those to be ended, one for each circle: the one that came last.
     /// Circles that share a session are broken one after the other, in the looks to come.
     pub fn look(&mut self, blocked: &[(ShardId, Blocked)]) -> Vec<Victim> {

@@ -79,6 +79,11 @@ pub struct Guard {
 pub enum LockError {
     /// Others hold it, and waiting was not asked for.
     Held,
+    /// Nobody may be known to hold it, but no lock is granted yet: the machine was stopped, and for so long there may be holders of whom
+    /// nothing is on disk.
+    NotYet {
+        left_ms: u64,
+    },
     /// It was not granted in the time given.
     TimedOut,
     /// The session holds nothing by this name.
@@ -114,7 +119,7 @@ pub enum LockError {
 impl LockError {
     /// The same request may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, LockError::Held | LockError::TimedOut | LockError::Deadlock { .. })
+        matches!(self, LockError::Held | LockError::NotYet { .. } | LockError::TimedOut | LockError::Deadlock { .. })
     }
 }
 
@@ -122,6 +127,11 @@ impl std::fmt::Display for LockError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             LockError::Held => f.write_str("the lock is held by others; try again, or wait for it"),
+            LockError::NotYet { left_ms } => write!(
+                f,
+                "no lock is granted for {left_ms} ms yet: the machine was stopped, and whoever was granted one before may believe in it; \
+                 try again then, or wait for it"
+            ),
             LockError::TimedOut => f.write_str("the lock was not granted in the time given"),
             LockError::NotHeld => f.write_str("the session does not hold this lock"),
             LockError::WrongToken { current } => write!(f, "the session holds this lock by the token {current}"),

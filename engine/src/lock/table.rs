@@ -184,6 +184,7 @@ pub struct LockTable<R> {
     next_timer: u64,
     /// Timers that stand for something at most.
     timed: usize,
+    held: usize,
 }
 
 impl<R> LockTable<R> {
@@ -197,6 +198,7 @@ impl<R> LockTable<R> {
             timers: Timers::default(),
             next_timer: 1,
             timed: 0,
+            held: 0,
         }
     }
 
@@ -231,6 +233,11 @@ impl<R> LockTable<R> {
 
     pub fn names(&self) -> usize {
         self.names.len()
+    }
+
+    /// Holds of all names.
+    pub fn held(&self) -> usize {
+        self.held
     }
 
     // -- deciding: nothing changes
@@ -388,7 +395,10 @@ impl<R> LockTable<R> {
         let mut held = match own {
             // Nothing shortens what was promised.
             Some(own) => Held { hold: Hold { until_ms: hold.until_ms.max(own.hold.until_ms), ..hold }, ..own },
-            None => Held { hold, timer: 0, prev: None, next: self.link(id, new.session) },
+            None => {
+                self.held += 1;
+                Held { hold, timer: 0, prev: None, next: self.link(id, new.session) }
+            }
         };
         // A hold that had no end keeps none.
         if held.hold.gone_ms() != u64::MAX && held.timer == 0 {
@@ -427,6 +437,7 @@ impl<R> LockTable<R> {
     pub fn remove(&mut self, id: LockId, session: SessionId) {
         let lock = self.names.lock_mut(id);
         let Some(held) = lock.holds.take(session) else { return };
+        self.held -= 1;
         if lock.holds.is_empty() {
             lock.gone_ms = None;
         }

@@ -56,6 +56,7 @@ impl ShardCore {
         };
         let token = hold.token.unwrap_or(FencingToken(commit.0));
         self.locks.table_mut().enter(place, hold, token, now_ms);
+        self.locks.counts.grants += 1;
         if let Some(at) = self.locks.table().next_due_ms() {
             self.outbox.kick_locks |= due.is_none_or(|before| at < before);
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::core::{ShardCore, Stalled, Unwritten};
 use super::line::Need;
+use super::lock_counts::LockCounts;
 use super::lock_request::{LockRequest, Released, Wait};
 use super::waits::Waits;
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ const RECORD_MAX: usize = 256 + LOCK_NAME_MAX;
 /// their turn in between.
 const STEP_MAX: usize = 1024;
 
+const NO_ROOM: Error = Error::Busy { queue: "log of the shard", limit: 1 };
+
 /// Somebody in line.
 pub struct Parked {
     reply: Completer<Grant>,
@@ -49,6 +52,7 @@ pub struct Locks {
     /// Until then a lock may be held of which nothing is on disk: nobody is granted what it does not hold already.
     closed_until_ms: u64,
     waits: Waits,
+    pub(super) counts: LockCounts,
     /// What was due could not be done while the shard waited for room.
     missed: bool,
     /// The key of the hold that is being logged; its memory is used again.
@@ -65,6 +69,7 @@ impl Locks {
             ending: VecDeque::new(),
             closed_until_ms,
             waits: Waits::default(),
+            counts: LockCounts::default(),
             missed: false,
             key: Vec::new(),
         }
@@ -129,6 +134,15 @@ impl Locks {
         self.table.names()
     }
 
+    /// Holds of all names.
+    pub fn held(&self) -> usize {
+        self.table.held()
+    }
+
+    pub fn counts(&self) -> &LockCounts {
+        &self.counts
+    }
+
     /// How long those waited who wait no more.
     pub fn waits(&self) -> &Waits {
         &self.waits
@@ -174,6 +188,7 @@ impl ShardCore {
                 let place = place.and_then(|place| self.locks.table.asked(place, session, id).map(|at| (place, at)));
                 if let Some((place, at)) = place {
                     // Its time was cut short by whoever asked.
+                    self.locks.counts.cancelled += 1;
                     let parked = self.leave_line(at);
                     self.refuse_waiter(parked, LockError::TimedOut);
                     self.look_at(place);
@@ -218,6 +233,7 @@ impl ShardCore {
                     name.get_or_insert_with(|| self.locks.table.name(part.lock).to_vec());
                 }
                 if name.is_some() {
+                    self.locks.counts.deadlocks += 1;
                     self.look_at(part.lock);
                 }
                 self.answer(move || reply.complete(Ok(name)));
@@ -262,7 +278,17 @@ impl ShardCore {
             {
                 self.grant(place, hold, parked);
             }
-            Ok(Decision::Grant(_) | Decision::Wait) if wait == Wait::No => self.refuse_waiter(parked, LockError::Held),
+            Ok(decision @ (Decision::Grant(_) | Decision::Wait)) if wait == Wait::No => {
+                self.locks.counts.refused += 1;
+                let left_ms = self.locks.closed_until_ms.saturating_sub(now_ms);
+                match decision {
+                    Decision::Wait => self.refuse_waiter(parked, LockError::Held),
+                    Decision::Grant(hold) if self.locks.is_open(now_ms, &hold) => {
+                        self.answer(move || parked.reply.complete(Err(NO_ROOM)));
+                    }
+                    Decision::Grant(_) => self.refuse_waiter(parked, LockError::NotYet { left_ms }),
+                }
+            }
             Ok(_) if self.locks.table.waiting() >= WAITERS_MAX => {
                 let full = Error::Busy { queue: "line of waiters", limit: WAITERS_MAX as u64 };
                 self.answer(move || parked.reply.complete(Err(full)));
@@ -275,7 +301,10 @@ impl ShardCore {
                 self.locks.table.stand_in_line(place, Wanted { ask, until_ms, id, reply: parked }, now_ms);
                 self.locks.sessions.begin_wait(ask.session);
             }
-            Err(refusal) => self.refuse_waiter(parked, refusal),
+            Err(refusal) => {
+                self.locks.counts.deadlocks += u64::from(matches!(refusal, LockError::Deadlock { .. }));
+                self.refuse_waiter(parked, refusal);
+            }
         }
         self.look_at(place);
     }
@@ -288,6 +317,7 @@ impl ShardCore {
                 let token = hold.token.unwrap_or(FencingToken(commit.0));
                 let now_ms = self.now_ms();
                 self.locks.table.enter(place, hold, token, now_ms);
+                self.locks.counts.grants += 1;
                 let grant = Grant { token, count: hold.count };
                 self.wait(need, Some(commit), Box::new(move |done| reply.complete(done.map(|_| grant))));
             }
@@ -378,6 +408,7 @@ impl ShardCore {
                 let logged = self.log_removal(place, session, level);
                 if logged.is_ok() {
                     self.locks.table.remove(place, session);
+                    self.locks.counts.expired += u64::from(gone == Release::Expired);
                 }
                 (place, logged, Released { count: 0, expired: gone == Release::Expired })
             }
@@ -433,7 +464,7 @@ impl ShardCore {
         self.outbox.kick_background = true;
         let error = match why {
             Unwritten::Never(error) => error,
-            Unwritten::Later(_) => Error::Busy { queue: "log of the shard", limit: 1 },
+            Unwritten::Later(_) => NO_ROOM,
         };
         self.answer(move || tell(error));
     }
@@ -456,6 +487,7 @@ impl ShardCore {
             if !self.remove_hold(place, session) {
                 return;
             }
+            self.locks.counts.expired += 1;
         }
         let mut left = STEP_MAX;
         while let Some((at, served)) = self.locks.table.next_to_serve(place, now_ms, self.clock.wall_ms()) {
@@ -540,6 +572,7 @@ impl ShardCore {
                 if !self.remove_hold(place, session) {
                     return;
                 }
+                self.locks.counts.orphaned += 1;
                 self.look_at(place);
                 left -= 1;
                 if left == 0 {
@@ -595,6 +628,7 @@ impl ShardCore {
                     self.look_at(place);
                 }
                 Due::TimedOut(place, waiter) => {
+                    self.locks.counts.timeouts += 1;
                     self.left(waiter.ask.session, waiter.since_ms);
                     self.refuse_waiter(waiter.reply, LockError::TimedOut);
                     self.look_at(place);
@@ -610,11 +644,13 @@ impl ShardCore {
         [self.locks.next_due_ms(), keys].into_iter().flatten().filter(|at| *at > now_ms).min()
     }
 
-    /// Whether a guarded write may take effect now.
-    pub fn check_guard(&self, guard: &Guard) -> Result<()> {
+    /// Whether a guarded write may take effect now; it is refused if not.
+    pub fn check_guard(&mut self, guard: &Guard) -> Result<()> {
         let now_ms = self.now_ms();
         let is_live = |session| self.locks.sessions.is_live(session, now_ms);
-        self.locks.table.check_guard(guard, now_ms, is_live).map_err(Error::Lock)
+        let checked = self.locks.table.check_guard(guard, now_ms, is_live);
+        self.locks.counts.fenced += u64::from(checked.is_err());
+        checked.map_err(Error::Lock)
     }
 
     /// Nobody in line is served any more.

@@ -246,7 +246,13 @@ async fn client(engine: Engine, life: Rc<Life<Model>>, world: Rc<World>, rounds:
             Ok(grant) => grant,
             Err(Error::Lock(LockError::NoSession { .. })) => return Ok(()),
             Err(
-                Error::Lock(LockError::Held | LockError::TimedOut | LockError::Expired | LockError::Deadlock { .. })
+                Error::Lock(
+                    LockError::Held
+                    | LockError::NotYet { .. }
+                    | LockError::TimedOut
+                    | LockError::Expired
+                    | LockError::Deadlock { .. },
+                )
                 | Error::Busy { .. },
             ) => {
                 world.model.borrow_mut().refused += 1;
@@ -419,7 +425,9 @@ async fn take(
     let (asked_ns, before) = (world.now(), world.last_token(name));
     let grant = match engine.client().acquire(NAMES[name], ask).await {
         Ok(grant) => grant,
-        Err(Error::Lock(LockError::Held | LockError::TimedOut | LockError::NoSession { .. })) => return Ok(None),
+        Err(Error::Lock(
+            LockError::Held | LockError::NotYet { .. } | LockError::TimedOut | LockError::NoSession { .. },
+        )) => return Ok(None),
         Err(error) => return Err(text(error)),
     };
     let lease_until_ns = ask.lease.map_or(u64::MAX, |lease| asked_ns + lease.as_nanos() as u64);

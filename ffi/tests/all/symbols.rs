@@ -13,7 +13,7 @@ fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-const EXPORTED: [&str; 92] = [
+const EXPORTED: [&str; 94] = [
     "corering_abi_version",
     "corering_batch_clear",
     "corering_batch_commit",
@@ -41,6 +41,7 @@ const EXPORTED: [&str; 92] = [
     "corering_lock_options_init",
     "corering_lock_release",
     "corering_lock_renew",
+    "corering_lock_scan",
     "corering_multi_get",
     "corering_open",
     "corering_open_report",
@@ -49,6 +50,7 @@ const EXPORTED: [&str; 92] = [
     "corering_put_if",
     "corering_put_sequential",
     "corering_queue_acquire",
+    "corering_queue_cancel",
     "corering_queue_commit",
     "corering_queue_fd",
     "corering_queue_free",
@@ -170,6 +172,7 @@ fn the_numbers_of_the_statuses_are_for_ever() {
         (-31, "other_permits"),
         (-32, "compacted"),
         (-33, "lagged"),
+        (-34, "lock_not_yet"),
         (-40, "conflict"),
         (-41, "transaction_ended"),
         (-42, "transaction_too_old"),
@@ -185,7 +188,7 @@ fn the_numbers_of_the_statuses_are_for_ever() {
     let retryable: Vec<_> = corering_status::ALL.into_iter().filter(|s| s.is_retryable()).map(|s| s as i32).collect();
     let unsure: Vec<_> =
         corering_status::ALL.into_iter().filter(|s| s.may_have_committed()).map(|s| s as i32).collect();
-    assert_eq!((retryable, unsure), (vec![-14, -15, -22, -23, -30, -40], vec![-7, -16]));
+    assert_eq!((retryable, unsure), (vec![-14, -15, -22, -23, -30, -34, -40], vec![-7, -16]));
 }
 
 #[test]
@@ -270,6 +273,7 @@ fn structs_are_laid_out_for_ever() {
     assert_eq!(offset_of!(corering_lock_options, lease_ms), 40);
     assert_eq!(size_of::<corering_grant>(), 16);
     assert_eq!(size_of::<corering_guard>(), 24);
+    assert_eq!((size_of::<corering_lock_entry>(), offset_of!(corering_lock_entry, name)), (1048, 24));
     assert_eq!(size_of::<corering_lock_part>(), 64);
     assert_eq!(offset_of!(corering_lock_part, waited_ms), 48);
     assert!(size_of::<corering_stats>() >= 144);
@@ -277,6 +281,7 @@ fn structs_are_laid_out_for_ever() {
     assert_eq!(offset_of!(corering_stats, applied), 144 + 4 * 40);
     assert!(size_of::<corering_stats>() >= 432);
     assert_eq!(offset_of!(corering_stats, tx_oldest_ms), 424);
+    assert_eq!((offset_of!(corering_stats, tx_retried), offset_of!(corering_stats, lock_fenced)), (432, 568));
     assert!(size_of::<corering_tx_options>() >= 48);
     assert_eq!(offset_of!(corering_tx_options, again), 40);
     assert!(size_of::<corering_tx_usage>() >= 56);

@@ -43,6 +43,7 @@ from .errors import (
     LeaseExpiredError,
     LockError,
     LockHeldError,
+    LockNotYetError,
     LockTimeoutError,
     LockedError,
     NoSavepointError,
@@ -64,7 +65,7 @@ from .errors import (
     WrongSecretError,
     WrongTokenError,
 )
-from .locks import Lock, LockPart, Loss, Session, SessionInfo, SessionKey
+from .locks import Lock, LockEntry, LockPart, Loss, Session, SessionInfo, SessionKey
 from .operations import Operation, Result
 from .reading import Scan
 from .settings import Condition, Durability, Entry, PutIf, Stats, Value
@@ -109,6 +110,8 @@ __all__ = [
     "Lock",
     "LockError",
     "LockHeldError",
+    "LockNotYetError",
+    "LockEntry",
     "LockPart",
     "LockTimeoutError",
     "LockedError",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import datetime
 import functools
 import weakref
@@ -89,10 +90,11 @@ class AsyncDatabase:
         durability: Optional[DurabilityLike] = None,
         keyspace: int = 0,
         guard: Optional[Guards] = None,
+        session: Optional[Session] = None,
     ) -> int:
-        """Stores a value; returns its version once it is as durable as asked for."""
+        """Stores a value; returns its version once it is as durable as asked for. With a `session`, the key goes when that ends."""
         operation = Operation.put(key, value, ttl=ttl, expires_at=expires_at, keyspace=keyspace)
-        return (await self._run(operation, durability, guard)).version
+        return (await self._run(operation, durability, guard, session)).version
 
     async def delete(
         self,
@@ -116,12 +118,13 @@ class AsyncDatabase:
         durability: Optional[DurabilityLike] = None,
         keyspace: int = 0,
         guard: Optional[Guards] = None,
+        session: Optional[Session] = None,
     ) -> PutIf:
         """Stores a value if `condition` holds for what is there."""
         operation = Operation.put(
             key, value, condition=condition, ttl=ttl, expires_at=expires_at, keyspace=keyspace
         )
-        done = await self._run(operation, durability, guard)
+        done = await self._run(operation, durability, guard, session)
         return PutIf(bool(done), done.version)
 
     async def incr(
@@ -132,9 +135,10 @@ class AsyncDatabase:
         durability: Optional[DurabilityLike] = None,
         keyspace: int = 0,
         guard: Optional[Guards] = None,
+        session: Optional[Session] = None,
     ) -> int:
         """Adds to a decimal number, 0 if there is none."""
-        return (await self._run(Operation.incr(key, by, keyspace=keyspace), durability, guard)).integer
+        return (await self._run(Operation.incr(key, by, keyspace=keyspace), durability, guard, session)).integer
 
     async def commit(
         self, batch: Batch, *, durability: Optional[DurabilityLike] = None, guard: Optional[Guards] = None
@@ -189,14 +193,17 @@ class AsyncDatabase:
 
     # -- locks --
 
-    def lock(self, name: Union[str, BytesLike], **how: Any) -> AsyncLock:
+    def lock(self, name: Union[str, BytesLike], *, session: Optional[Session] = None, **how: Any) -> AsyncLock:
         """As `Database.lock`, for `async with db.lock(name) as lock:`. Each has a session of its own, so that tasks exclude each
-        other, too; a thread keeps it alive, and the lock if it has a `ttl`, also while the loop is busy."""
-        return AsyncLock(self, lambda session: session.lock(name, **how))
+        other, too; a thread keeps it alive, and the lock if it has a `ttl`, also while the loop is busy. Or give it the `session` to
+        take it for."""
+        return AsyncLock(self, session, lambda session: session.lock(name, **how))
 
-    def semaphore(self, name: Union[str, BytesLike], permits: int, **how: Any) -> AsyncLock:
+    def semaphore(
+        self, name: Union[str, BytesLike], permits: int, *, session: Optional[Session] = None, **how: Any
+    ) -> AsyncLock:
         """As `Database.semaphore`, for `async with`."""
-        return AsyncLock(self, lambda session: session.semaphore(name, permits, **how))
+        return AsyncLock(self, session, lambda session: session.semaphore(name, permits, **how))
 
     async def _acquire(self, lock: Lock) -> None:
         """Takes a lock; the grant is a completion."""
@@ -207,7 +214,25 @@ class AsyncDatabase:
             name = lock.name
             return int(lib.corering_queue_acquire(self._queue, session._key, name, len(name), options, at))
 
-        lock.granted((await self._submit(send)).version)
+        at, answer = await self._begin(send)
+        try:
+            done = await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._take_back(lock, at, answer))
+            raise
+        if done.error is not None:
+            raise done.error
+        lock.granted(done.version)
+
+    async def _take_back(self, lock: Lock, at: int, answer: asyncio.Future[Result]) -> None:
+        """Ends a wait for a lock, and gives back a grant that came first."""
+        while lib.corering_queue_cancel(self._queue, at) == lib.CORERING_ERROR_BUSY:
+            await asyncio.sleep(0.001)
+        done = await answer
+        if done.error is None:
+            lock.granted(done.version)
+            with contextlib.suppress(Error):
+                await self._loop.run_in_executor(None, lock.release)
 
     async def next_loss(self, session: Session) -> Loss:
         """As `Session.next_loss`, waiting without a thread: `await db.next_loss(lock.session)`. One task at a time asks for a session."""
@@ -261,12 +286,24 @@ class AsyncDatabase:
     # -- the queue --
 
     async def _run(
-        self, operation: Operation, durability: Optional[DurabilityLike], guard: Optional[Guards] = None
+        self,
+        operation: Operation,
+        durability: Optional[DurabilityLike],
+        guard: Optional[Guards] = None,
+        session: Optional[Session] = None,
     ) -> Result:
-        options = write_options(None, None, durability, 0, guard)
+        options = write_options(None, None, durability, 0, guard, session)
         return await self._submit(lambda at: self._send(operation, options, at))
 
     async def _submit(self, send: Callable[[int], int]) -> Result:
+        _, answer = await self._begin(send)
+        done = await answer
+        if done.error is not None:
+            raise done.error
+        return done
+
+    async def _begin(self, send: Callable[[int], int]) -> tuple[int, asyncio.Future[Result]]:
+        """Sends something off, once there is room for it; its tag, and its completion to come."""
         while True:
             if self._closing:
                 raise ClosedError("the asynchronous database is closed", lib.CORERING_ERROR_CLOSED)
@@ -280,10 +317,7 @@ class AsyncDatabase:
         self._next = at + 1
         future: asyncio.Future[Result] = self._loop.create_future()
         self._open[at] = future
-        done = await future
-        if done.error is not None:
-            raise done.error
-        return done
+        return at, future
 
     async def _turn(self) -> None:
         """Waits until a completion was reaped."""
@@ -427,22 +461,24 @@ class AsyncTransaction(TransactionBase):
 
 
 class AsyncLock:
-    """A lock of one task. Cancelling the task while it waits ends the wait."""
+    """A lock of one task. Cancelling the task while it waits ends the wait, and gives back a grant that came at the same time."""
 
-    def __init__(self, db: AsyncDatabase, make: Callable[[Session], Lock]) -> None:
+    def __init__(self, db: AsyncDatabase, session: Optional[Session], make: Callable[[Session], Lock]) -> None:
         self._db = db
+        self._session = session
         self._make = make
         self._lock: Optional[Lock] = None
 
     async def __aenter__(self) -> Lock:
-        loop = asyncio.get_running_loop()
-        session = await loop.run_in_executor(None, self._db._db.session)
+        session = self._session
+        if session is None:
+            session = await self._db._loop.run_in_executor(None, self._db._db.session)
         try:
             lock = self._make(session)
             await self._db._acquire(lock)
         except BaseException:
-            # The end of its session cancels the wait, and gives back a grant that came at the same time.
-            await asyncio.shield(loop.run_in_executor(None, session.close))
+            if self._session is None:
+                await self._do(session.close)
             raise
         self._lock = lock
         return lock
@@ -450,8 +486,11 @@ class AsyncLock:
     async def __aexit__(self, *_: object) -> None:
         lock, self._lock = self._lock, None
         if lock is not None:
-            loop = asyncio.get_running_loop()
-            await asyncio.shield(loop.run_in_executor(None, lock.session.close))
+            await self._do(lock.session.close if self._session is None else lock.release)
+
+    async def _do(self, call: Callable[[], Any]) -> None:
+        """Also if the task is cancelled meanwhile."""
+        await asyncio.shield(self._db._loop.run_in_executor(None, call))
 
 
 async def open(path: Any, *, capacity: int = 1024, **options: Any) -> AsyncDatabase:

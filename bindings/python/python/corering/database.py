@@ -18,11 +18,13 @@ from .errors import Error, check, last_error
 from .locks import (
     DEFAULT_TTL,
     Lock,
+    LockEntry,
     LockPart,
     Session,
     SessionInfo,
     SessionKey,
     lock_info,
+    lock_list,
     lock_name,
     new_session,
     session_list,
@@ -340,6 +342,10 @@ class Database(Reader):
     def lock_info(self, name: Union[str, BytesLike]) -> list[LockPart]:
         """Who holds a lock, then who waits for it, in their order."""
         return lock_info(self._db, lock_name(name))
+
+    def locks(self) -> list[LockEntry]:
+        """The locks that are held or waited for, in no order; `lock_info` tells by whom."""
+        return lock_list(self._db)
 
     def sessions(self) -> list[SessionInfo]:
         """The sessions that live."""

@@ -129,6 +129,10 @@ class LockHeldError(LockError):
     """Others hold the lock, and waiting was not asked for."""
 
 
+class LockNotYetError(LockError):
+    """No lock is granted yet after the machine was stopped, and waiting was not asked for; the text says for how long."""
+
+
 class LockTimeoutError(LockError, TimeoutError):
     """The lock was not granted in the time given."""
 
@@ -227,6 +231,7 @@ class _Classes:
         lib.CORERING_ERROR_UNSUPPORTED: UnsupportedError,
         lib.CORERING_ERROR_IO: IoError,
         lib.CORERING_ERROR_LOCK_HELD: LockHeldError,
+        lib.CORERING_ERROR_LOCK_NOT_YET: LockNotYetError,
         lib.CORERING_ERROR_LOCK_TIMEOUT: LockTimeoutError,
         lib.CORERING_ERROR_NOT_HELD: NotHeldError,
         lib.CORERING_ERROR_WRONG_TOKEN: WrongTokenError,

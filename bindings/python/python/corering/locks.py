@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Optional, Union
 
 from ._native import ffi, lib
-from .errors import Error, LockHeldError, LockTimeoutError, check, error, last_error
+from .errors import Error, LockHeldError, LockNotYetError, LockTimeoutError, check, error, last_error
 from .settings import BytesLike, DurabilityLike, Span, as_bytes, as_durability, milliseconds
 
 #: How a lock is taken: "exclusive" or "shared".
@@ -47,6 +47,16 @@ class Loss:
     name: bytes
     #: With which nothing can be written any more.
     token: int
+
+
+@dataclass(frozen=True)
+class LockEntry:
+    """A lock that is held or waited for."""
+
+    name: bytes
+    #: How many hold it, and how many wait for it.
+    holders: int
+    waiters: int
 
 
 @dataclass(frozen=True)
@@ -318,10 +328,11 @@ class Lock:
             self._session._keeper.hold(self, self.ttl)
 
     def acquire(self, blocking: Optional[bool] = None, timeout: Optional[float] = None) -> bool:
-        """Takes it, or takes it once more; false if it is held by others, or was not granted in time."""
+        """Takes it, or takes it once more; false if it is held by others, was not granted in time, or none is granted yet after the
+        machine was stopped."""
         try:
             self.take(self.wait_ms(blocking, timeout))
-        except (LockHeldError, LockTimeoutError):
+        except (LockHeldError, LockNotYetError, LockTimeoutError):
             return False
         return True
 
@@ -436,6 +447,18 @@ def session_list(db: Any) -> list[SessionInfo]:
         SessionInfo(raw.id, bytes(ffi.buffer(raw.label, raw.label_len)), raw.ttl_ms / 1000, raw.left_ms / 1000)
         for raw in found
     ]
+
+
+def lock_list(db: Any) -> list[LockEntry]:
+    locks: list[LockEntry] = []
+    page = ffi.new("corering_lock_entry[]", 64)
+    count, cursor = ffi.new("size_t *"), ffi.new("uint64_t *")
+    while True:
+        check(lib.corering_lock_scan(db, cursor[0], page, 64, count, cursor))
+        found = (page[at] for at in range(count[0]))
+        locks.extend(LockEntry(bytes(ffi.buffer(raw.name, raw.name_len)), raw.holders, raw.waiters) for raw in found)
+        if cursor[0] == 0:
+            return locks
 
 
 def lock_info(db: Any, name: bytes) -> list[LockPart]:

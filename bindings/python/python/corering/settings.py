@@ -159,6 +159,24 @@ class Stats:
     tx_waits: int
     tx_open: int
     tx_oldest_ms: int
+    tx_retried: int
+    tx_age_ms_total: int
+    tx_age_ms_max: int
+    lock_sessions: int
+    lock_names: int
+    lock_holds: int
+    lock_waiters: int
+    lock_grants: int
+    lock_refused: int
+    lock_waits: int
+    lock_wait_ms_total: int
+    lock_wait_ms_max: int
+    lock_timeouts: int
+    lock_cancelled: int
+    lock_deadlocks: int
+    lock_expired: int
+    lock_orphaned: int
+    lock_fenced: int
 
 
 #: A span of time, in seconds if it is a number.
