@@ -151,6 +151,8 @@ impl Client {
         };
         erased.on_ready(move |erased| {
             if let Err(error) = erased {
+                // It would be there again after a restart, with its holds; but it waits no more.
+                client.ask_every_shard(|reply| Request::Lock(LockRequest::LeaveLines { session: id, reply }));
                 return finish(&client, Err(error));
             }
             let everywhere =

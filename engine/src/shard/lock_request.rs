@@ -74,6 +74,11 @@ pub enum LockRequest {
         session: SessionId,
         reply: Completer<()>,
     },
+    /// Waits of a session end, some at least.
+    LeaveLines {
+        session: SessionId,
+        reply: Completer<()>,
+    },
     /// Leave the line, being part of a circle. Tells for which name.
     GiveWay {
         part: PartId,
@@ -112,7 +117,7 @@ impl LockRequest {
             LockRequest::Release { reply, .. } => reply.complete(Err(error)),
             LockRequest::Cancel { reply, .. } => reply.complete(Err(error)),
             LockRequest::Renew { reply, .. } => reply.complete(Err(error)),
-            LockRequest::EndSession { reply, .. } => reply.complete(Err(error)),
+            LockRequest::EndSession { reply, .. } | LockRequest::LeaveLines { reply, .. } => reply.complete(Err(error)),
             LockRequest::GiveWay { reply, .. } => reply.complete(Err(error)),
             LockRequest::Info { reply, .. } => reply.complete(Err(error)),
             LockRequest::List { reply, .. } => reply.complete(Err(error)),

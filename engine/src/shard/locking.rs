@@ -164,6 +164,7 @@ impl ShardCore {
             LockRequest::Info { .. } | LockRequest::List { .. } => Ok(()),
             LockRequest::Entangled { .. } | LockRequest::Blocked { .. } => Ok(()),
             LockRequest::Renew { .. } | LockRequest::GiveWay { .. } | LockRequest::Cancel { .. } => Ok(()),
+            LockRequest::LeaveLines { .. } => Ok(()),
             LockRequest::Release { .. } | LockRequest::EndSession { .. } => self.check_room(RECORD_MAX, Room::Reserve),
             LockRequest::Acquire { .. } | LockRequest::Downgrade { .. } => self.check_room(RECORD_MAX, Room::Ordinary),
         };
@@ -223,6 +224,10 @@ impl ShardCore {
                 let end = self.log.marks().appended();
                 self.log.want_durable(end);
                 self.wait(Need::Durable(end), None, Box::new(move |done| reply.complete(done.map(drop))));
+            }
+            LockRequest::LeaveLines { session, reply } => {
+                self.leave_lines(session, &mut { STEP_MAX });
+                self.answer(move || reply.complete(Ok(())));
             }
             LockRequest::GiveWay { part, cycle, reply } => {
                 let mut name = None;
@@ -554,19 +559,27 @@ impl ShardCore {
         self.outbox.kick_background = true;
     }
 
+    /// End so many waits of a session at most. True: none is left.
+    fn leave_lines(&mut self, session: SessionId, left: &mut usize) -> bool {
+        while let Some((place, at)) = self.locks.table.waited_by(session) {
+            if *left == 0 {
+                return false;
+            }
+            *left -= 1;
+            let parked = self.leave_line(at);
+            self.refuse_waiter(parked, LockError::NoSession { id: session });
+            self.look_at(place);
+        }
+        true
+    }
+
     /// End what is left of sessions that ended, as much as one step may.
     fn end_sessions(&mut self) {
         let mut left = STEP_MAX;
         while let Some(session) = self.locks.ending.front().copied() {
-            while let Some((place, at)) = self.locks.table.waited_by(session) {
-                let parked = self.leave_line(at);
-                self.refuse_waiter(parked, LockError::NoSession { id: session });
-                self.look_at(place);
-                left -= 1;
-                if left == 0 {
-                    self.outbox.kick_locks = true;
-                    return;
-                }
+            if !self.leave_lines(session, &mut left) || left == 0 {
+                self.outbox.kick_locks = true;
+                return;
             }
             while let Some(place) = self.locks.table.held_by(session) {
                 if !self.remove_hold(place, session) {

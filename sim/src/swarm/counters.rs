@@ -59,8 +59,9 @@ impl Counter {
     }
 
     /// The disk lost a write of some log: nothing that becomes durable from now on need be found again.
-    pub fn lied(&mut self) {
-        self.owed.get_or_insert(self.durable);
+    pub fn lied(&mut self, astray: bool) {
+        let owed = self.owed.get_or_insert(self.durable);
+        *owed = if astray { 0 } else { *owed };
     }
 
     /// A life ended, by a death or a close.
@@ -118,8 +119,9 @@ impl Register {
         self.durable = self.durable.max(floor);
     }
 
-    pub fn lied(&mut self) {
-        self.owed.get_or_insert(self.durable);
+    pub fn lied(&mut self, astray: bool) {
+        let owed = self.owed.get_or_insert(self.durable);
+        *owed = if astray { 0 } else { *owed };
     }
 
     pub fn ended(&mut self, death: Option<CrashKind>) {

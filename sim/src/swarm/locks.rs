@@ -81,6 +81,8 @@ pub struct Locks {
     ended: BTreeSet<SessionId>,
     beliefs: Vec<Belief>,
     told: Vec<Told>,
+    /// Requests of which their session did not hear what became.
+    unheard: BTreeSet<(usize, SessionId)>,
     last_tokens: [u64; NAMES.len()],
     /// A lock was asked for below `sync`: a crash of the machine may cost sessions.
     unsynced: bool,
@@ -191,8 +193,18 @@ impl Locks {
     }
 
     /// Whether the session may hold the lock by now, also if it let go of it.
-    pub fn was_told(&self, name: usize, session: SessionId) -> bool {
-        self.told.iter().any(|told| told.name == name && told.session == session)
+    /// Whether the session may hold the lock already: it was told so once, or never heard what became of a request.
+    pub fn may_hold(&self, name: usize, session: SessionId) -> bool {
+        let told = self.told.iter().any(|told| told.name == name && told.session == session);
+        told || self.unheard.contains(&(name, session))
+    }
+
+    pub fn asks(&mut self, name: usize, session: SessionId) {
+        self.unheard.insert((name, session));
+    }
+
+    pub fn heard(&mut self, name: usize, session: SessionId) {
+        self.unheard.remove(&(name, session));
     }
 
     /// Whether the time of a hold that was let go is not over.

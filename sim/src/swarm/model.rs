@@ -446,10 +446,14 @@ impl Model {
     }
 
     /// The disk lost a write of this shard's log, or put it elsewhere: nothing that becomes durable there from now on need be
-    /// found again, for no reader can tell a lost end of a log from one that was never written.
-    pub fn lied(&mut self, shard: u16) {
-        let durable = self.keys.iter().map(|history| history.durable).collect();
-        self.owed.entry(shard).or_insert(durable);
+    /// found again, for no reader can tell a lost end of a log from one that was never written. Nor what was before, if one that went
+    /// astray may have come down on the last of it.
+    pub fn lied(&mut self, shard: u16, astray: bool) {
+        let durable = || self.keys.iter().map(|history| history.durable).collect();
+        let owed = self.owed.entry(shard).or_insert_with(durable);
+        if astray {
+            owed.fill(0);
+        }
     }
 
     /// A life ended, by a death or a close. Noted at once: the next one may come before the recovery ends, and be of the milder kind.
@@ -459,12 +463,10 @@ impl Model {
         }
         let owed = std::mem::take(&mut self.owed);
         self.ends_lost.extend(owed.keys());
-        // What fell with a lost part on one shard takes along what stood behind it on others.
-        let linked = self.writes.values().any(|write| write.shards.len() > 1);
+        // What fell with a lost part on one shard takes along what stood behind it on others: also a write under a token, or of a key
+        // of a session, of which this model knows nothing.
         for (key, history) in self.keys.iter_mut().enumerate() {
-            let of_key = |shard: &u16| history.steps.iter().any(|(id, _)| self.writes[id].shards.contains(shard));
-            let concerned: Vec<_> = owed.iter().filter(|(shard, _)| linked || of_key(shard)).collect();
-            for (_, places) in concerned {
+            for places in owed.values() {
                 history.floor = history.floor.min(places[key]);
                 history.durable = history.durable.min(places[key]);
             }

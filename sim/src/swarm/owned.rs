@@ -154,10 +154,11 @@ impl Owned {
     }
 
     /// The disk lost a write of a log.
-    pub fn lied(&mut self) {
+    pub fn lied(&mut self, astray: bool) {
         self.lied = true;
         for past in self.keys.values_mut() {
-            past.owed.get_or_insert(past.durable);
+            let owed = past.owed.get_or_insert(past.durable);
+            *owed = if astray { 0 } else { *owed };
         }
     }
 

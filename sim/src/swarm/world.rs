@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use corering_engine::runtime::sim::{CrashKind, Sim};
+use corering_engine::runtime::sim::{CrashKind, Fault, Sim};
 use corering_engine::{CommitTs, Engine, Error, Expiry, Keyspace, LockLost, TxError};
 
 use super::changes::{Changes, Key};
@@ -172,15 +172,17 @@ impl World {
 
     /// Before anything is shown to the model: what was durable when the disk lied.
     pub fn notice_lies(&self) {
-        for path in self.sim.lies(self.lies_noticed.get()) {
+        for (path, fault) in self.sim.lies(self.lies_noticed.get()) {
             self.lies_noticed.set(self.lies_noticed.get() + 1);
             if let Some(shard) = path.strip_prefix("shard-").filter(|_| path.ends_with(".seg")) {
                 let shard = shard[..4].parse().expect("a shard's directory has its number");
-                self.model.borrow_mut().lied(shard);
-                self.counters.borrow_mut().iter_mut().for_each(Counter::lied);
-                self.registers.borrow_mut().iter_mut().for_each(Register::lied);
+                // It may have destroyed what was durable, where it came down.
+                let astray = fault == Fault::MisdirectedWrite;
+                self.model.borrow_mut().lied(shard, astray);
+                self.counters.borrow_mut().iter_mut().for_each(|counter| counter.lied(astray));
+                self.registers.borrow_mut().iter_mut().for_each(|register| register.lied(astray));
                 self.locks.borrow_mut().lied();
-                self.owned.borrow_mut().lied();
+                self.owned.borrow_mut().lied(astray);
                 self.changes.borrow_mut().lied();
             }
             self.lied_of.borrow_mut().push(Place::of(&path));

@@ -242,8 +242,9 @@ impl Sim {
         self.shared().lock().faults.add(rule);
     }
 
-    /// The files of which a write was lost or went astray, in the order in which that happened; from the `from`-th on.
-    pub fn lies(&self, from: usize) -> Vec<String> {
+    /// The files of which a write was lost or went astray, and which of these it was, in the order in which that happened; from the
+    /// `from`-th on.
+    pub fn lies(&self, from: usize) -> Vec<(String, Fault)> {
         self.shared().lock().lies[from..].to_vec()
     }
 

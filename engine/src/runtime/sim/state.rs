@@ -71,7 +71,7 @@ pub(super) struct State {
     pub faults: Faults,
     pub faults_on: bool,
     /// Files of which a write was lost or went astray.
-    pub lies: Vec<String>,
+    pub lies: Vec<(String, Fault)>,
     pub trace: Trace,
     pub points: Points,
     pub now: u64,
@@ -195,7 +195,7 @@ impl State {
         let fault = self.faults.strike(&mut self.rng_faults, op, path)?;
         *self.trace.counters.faults.entry(fault).or_default() += 1;
         if fault.is_a_lie() {
-            self.lies.push(path.display().to_string());
+            self.lies.push((path.display().to_string(), fault));
         }
         self.trace.mix(&[0xfa, fault as u64], || format!("fault {fault:?} {op:?} {}", path.display()));
         Some(fault)

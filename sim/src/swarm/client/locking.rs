@@ -180,12 +180,15 @@ impl Hands {
         };
         let durability = self.lock_level();
         let at_sync = durability.is_none_or(|level| level == Durability::Sync);
+        let had;
         let (asked_ms, before) = {
             let mut locks = self.world.locks.borrow_mut();
             if !at_sync {
                 locks.asks_below_sync();
             }
             locks.changing(name, session.id, true);
+            had = locks.may_hold(name, session.id);
+            locks.asks(name, session.id);
             (self.world.now_ms(), locks.last_token(name))
         };
         let lease = lease_ms.map(Duration::from_millis);
@@ -202,9 +205,12 @@ impl Hands {
         let answer = self.judge_lock("acquire", result)?;
         let now_ms = self.world.now_ms();
         if !matches!(answer, Answer::Unclear) {
-            self.world.locks.borrow_mut().changing(name, session.id, false);
+            let mut locks = self.world.locks.borrow_mut();
+            locks.changing(name, session.id, false);
+            if !had {
+                locks.heard(name, session.id);
+            }
         }
-        let had = self.world.locks.borrow().was_told(name, session.id);
         match answer {
             Answer::Done(_) if cancelled => Err("a wait that was cancelled was granted".to_owned()),
             Answer::Done(Grant { token, count }) => {
@@ -218,6 +224,7 @@ impl Hands {
                 let may_be_said = match &said {
                     // In a mode that the session's own hold does not become.
                     LockError::Held => wait == Wait::No || had,
+                    LockError::NotYet { .. } => wait == Wait::No,
                     LockError::TimedOut => {
                         cancelled || matches!(wait, Wait::Ms(ms) if now_ms.saturating_sub(asked_ms) >= ms)
                     }

@@ -103,6 +103,7 @@ impl Hands {
     }
 
     fn told(&self, event: &WatchEvent) -> Result<(), String> {
+        self.world.notice_lies();
         self.world.account.borrow_mut().act("event");
         self.world.changes.borrow_mut().told(self.number, event)?;
         for change in &event.changes {
