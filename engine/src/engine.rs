@@ -31,7 +31,6 @@ use crate::shard::recover::{Home, ShardPaths, parse_shard_dir, remove_shard};
 use crate::shard::service::{self, Opened, Order, ServeOrder, ServiceEnds, SpawnTask};
 use crate::shard::{LockRequest, Request, ShardHandle};
 use crate::txn::fate::{self, Decided, Unsettled, Verdict};
-use crate::txn::owed;
 use crate::txn::snapshots::Snapshots;
 use crate::txn::stats::Transactions;
 use crate::txn::timestamps::Timestamps;
@@ -322,12 +321,8 @@ pub(crate) async fn start_shards(
 /// Settle what a crash left of commits over several shards, before anything else is written.
 async fn decide_fates(root: &Root, home: &mut Home, started: &[Started]) -> Result<Decided> {
     let known: Vec<_> = started.iter().map(|shard| (Some(shard.opened.max_commit), &shard.opened.owed)).collect();
-    if let Some(missing) = owed::find_missing(&known) {
-        let log = home.fs.root().join(ShardPaths::of(missing.shard).wal);
-        return Err(Error::corrupt(log, 0, missing.to_string()));
-    }
     let unsettled: Vec<Unsettled> = started.iter().map(|shard| shard.opened.unsettled.clone()).collect();
-    let mut verdicts = fate::decide(&unsettled).map_err(|contradiction| {
+    let mut verdicts = fate::agree(&known, Some(&unsettled)).map_err(|contradiction| {
         let log = home.fs.root().join(ShardPaths::of(contradiction.shard()).wal);
         Error::corrupt(log, 0, contradiction.to_string())
     })?;

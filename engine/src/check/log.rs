@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::batch::{BATCH_HEADER_LEN, Frames, HeaderAt, decode_header};
 use crate::format::record::RecordRef;
 use crate::format::segment::{self, SEGMENT_HEADER_LEN, SegmentAt};
-use crate::ids::{CommitTs, Lsn};
+use crate::ids::Lsn;
 use crate::runtime::{AlignedBuf, BLOCK, Executor, File, OpenMode};
 use crate::txn::undecided::{Next, Undecided};
 use crate::wal::stage::find_slots;
@@ -38,7 +38,7 @@ pub async fn check(place: &Place<'_>, found: &mut ShardCheck, out: &mut Findings
     check_names(place, &dir, &listed, out);
     let headers_are_whole = check_headers(place, &dir, &listed, out);
     let undecided = Undecided::new(place.shard, place.manifest.max_ts);
-    let mut records = Records { place, last: place.manifest.max_ts, undecided, wrong: Vec::new(), more: 0 };
+    let mut records = Records { place, undecided, wrong: Vec::new(), more: 0 };
     let walked = walker
         .walk(&mut |frames| {
             let _ = records.undecided.settle(frames.settled());
@@ -185,7 +185,6 @@ fn check_stage(
 /// Looks at each record in the order of the log.
 struct Records<'a> {
     place: &'a Place<'a>,
-    last: CommitTs,
     undecided: Undecided,
     wrong: Vec<(Lsn, String)>,
     more: u64,
@@ -207,11 +206,10 @@ impl Records<'_> {
             Ok(record) => record,
             Err(bad) => return Some(bad.to_string()),
         };
+        let before = self.undecided.max_commit;
         if self.undecided.note(&record, payload) == Next::Nothing {
             return None;
         }
-        let before = self.last;
-        self.last = before.max(record.commit_ts);
         let mut wrong =
             (record.commit_ts <= before).then(|| format!("commit {} comes behind commit {before}", record.commit_ts));
         let walked = record.for_each(|op| {

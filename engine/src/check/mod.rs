@@ -29,8 +29,7 @@ use crate::root::{CREATING_FILE, SUPERBLOCK_FILE};
 use crate::runtime::host::Machine;
 use crate::runtime::{Fs, Host, LockError};
 use crate::shard::recover::{ShardPaths, parse_shard_dir};
-use crate::txn::fate::{self, Contradiction};
-use crate::txn::owed::find_missing;
+use crate::txn::fate;
 
 /// Verify the closed database in `dir`. `progress` hears of each file and of bytes as they have been read. Fails if the
 /// directory holds no database or is open ([`Error::Locked`]); damage is in the report.
@@ -53,11 +52,7 @@ pub async fn check_on(host: Arc<dyn Host>, progress: &mut dyn FnMut(CheckProgres
     }
     let known: Vec<_> = out.report.shards.iter().map(|shard| (shard.reached, &shard.owed)).collect();
     let unsettled: Option<Vec<_>> = out.report.shards.iter().map(|shard| shard.unsettled.clone()).collect();
-    let contradiction = match find_missing(&known) {
-        Some(missing) => Some(Contradiction::Missing(missing)),
-        None => unsettled.and_then(|unsettled| fate::decide(&unsettled).err()),
-    };
-    if let Some(contradiction) = contradiction {
+    if let Err(contradiction) = fate::agree(&known, unsettled.as_deref()) {
         out.damage(fs.root().join(ShardPaths::of(contradiction.shard()).wal), 0, contradiction.to_string());
     }
     Ok(out.report)

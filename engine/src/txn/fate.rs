@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::owed::Missing;
+use super::owed::{Missing, Owed, find_missing};
 use crate::ids::{CommitTs, ShardId};
 
 /// One shard's part of a commit, as it was found in its log.
@@ -98,6 +98,18 @@ impl Decided {
             }
         }
         Decided { stood: stood.len() as u64, fell: fell.len() as u64 }
+    }
+}
+
+/// As [`decide`], if the logs agree on what happened: what each knows the others to have had is there. Given of each shard: the last
+/// commit that it has, what its log says of the others, and its end; those that could be read.
+pub fn agree(
+    known: &[(Option<CommitTs>, &Owed)],
+    unsettled: Option<&[Unsettled]>,
+) -> Result<Vec<Verdict>, Contradiction> {
+    match find_missing(known) {
+        Some(missing) => Err(Contradiction::Missing(missing)),
+        None => unsettled.map_or(Ok(Vec::new()), decide),
     }
 }
 

@@ -6,16 +6,55 @@ use std::collections::BTreeSet;
 use corering_engine::Value;
 use corering_engine::runtime::sim::CrashKind;
 
+/// What only grows: how far it must have come.
+#[derive(Clone, Copy, Default, Debug)]
+struct Reached<T> {
+    floor: T,
+    durable: T,
+    /// What was durable when the disk lost a write of a log in this life.
+    owed: Option<T>,
+}
+
+impl<T: Ord + Copy + Default> Reached<T> {
+    fn of(found: T) -> Reached<T> {
+        Reached { floor: found, durable: found, owed: None }
+    }
+
+    fn answered(&mut self, value: T, at_sync: bool) {
+        self.floor = self.floor.max(value);
+        if at_sync {
+            self.synced(value);
+        }
+    }
+
+    fn synced(&mut self, floor: T) {
+        self.durable = self.durable.max(floor);
+    }
+
+    /// The disk lost a write of some log: nothing that becomes durable from now on need be found again.
+    fn lied(&mut self, astray: bool) {
+        let owed = self.owed.get_or_insert(self.durable);
+        *owed = if astray { T::default() } else { *owed };
+    }
+
+    /// A life ended, by a death or a close.
+    fn ended(&mut self, death: Option<CrashKind>) {
+        if death == Some(CrashKind::Machine) {
+            self.floor = self.durable;
+        }
+        if let Some(owed) = self.owed.take() {
+            (self.floor, self.durable) = (self.floor.min(owed), self.durable.min(owed));
+        }
+    }
+}
+
 #[derive(Clone, Default, Debug)]
 pub struct Counter {
     /// What the last opening found, or less if a crash may have taken some of it.
     base: i64,
     /// Increments tried since and not refused.
     tried: i64,
-    floor: i64,
-    durable: i64,
-    /// What was durable when the disk lost a write of a log in this life.
-    owed: Option<i64>,
+    reached: Reached<i64>,
     answers: BTreeSet<i64>,
 }
 
@@ -23,7 +62,7 @@ impl Counter {
     /// An increment by one is about to be submitted; its answer will be above what is returned.
     pub fn begin(&mut self) -> i64 {
         self.tried += 1;
-        self.floor
+        self.reached.floor
     }
 
     pub fn refused(&mut self) {
@@ -34,51 +73,41 @@ impl Counter {
         if !self.answers.insert(count) || count <= above || count > self.base + self.tried {
             return Err(format!("an increment was answered {count}, asked for above {above}; {self:?}"));
         }
-        self.floor = self.floor.max(count);
-        if at_sync {
-            self.durable = self.durable.max(count);
-        }
+        self.reached.answered(count, at_sync);
         Ok(())
     }
 
     pub fn read(&mut self, found: Option<&Value>) -> Result<(), String> {
         let count = count_of(found)?;
-        if !(self.floor..=self.base + self.tried).contains(&count) {
+        if !(self.reached.floor..=self.base + self.tried).contains(&count) {
             return Err(format!("a counter shows {count}; {self:?}"));
         }
-        self.floor = count;
+        self.reached.floor = count;
         Ok(())
     }
 
     pub fn sync_begins(&self) -> i64 {
-        self.floor
+        self.reached.floor
     }
 
     pub fn synced(&mut self, floor: i64) {
-        self.durable = self.durable.max(floor);
+        self.reached.synced(floor);
     }
 
     /// The disk lost a write of some log: nothing that becomes durable from now on need be found again.
     pub fn lied(&mut self, astray: bool) {
-        let owed = self.owed.get_or_insert(self.durable);
-        *owed = if astray { 0 } else { *owed };
+        self.reached.lied(astray);
     }
 
     /// A life ended, by a death or a close.
     pub fn ended(&mut self, death: Option<CrashKind>) {
-        if death == Some(CrashKind::Machine) {
-            self.floor = self.durable;
-        }
-        if let Some(owed) = self.owed.take() {
-            self.floor = self.floor.min(owed);
-            self.durable = self.durable.min(owed);
-        }
+        self.reached.ended(death);
     }
 
     /// As an opening found it.
     pub fn recovered(&mut self, found: Option<&Value>) -> Result<(), String> {
         self.read(found)?;
-        *self = Counter { base: self.floor, floor: self.floor, durable: self.floor, ..Counter::default() };
+        *self = Counter { base: self.reached.floor, reached: Reached::of(self.reached.floor), ..Counter::default() };
         Ok(())
     }
 }
@@ -87,10 +116,7 @@ impl Counter {
 #[derive(Clone, Default, Debug)]
 pub struct Register {
     tried: u64,
-    floor: u64,
-    durable: u64,
-    /// What was durable when the disk lost a write of a log in this life.
-    owed: Option<u64>,
+    reached: Reached<u64>,
 }
 
 impl Register {
@@ -104,41 +130,32 @@ impl Register {
         if before > token {
             return Err(format!("a write of token {token} came behind that of {before}; {self:?}"));
         }
-        self.floor = self.floor.max(token);
-        if at_sync {
-            self.durable = self.durable.max(token);
-        }
+        self.reached.answered(token, at_sync);
         Ok(())
     }
 
     pub fn sync_begins(&self) -> u64 {
-        self.floor
+        self.reached.floor
     }
 
     pub fn synced(&mut self, floor: u64) {
-        self.durable = self.durable.max(floor);
+        self.reached.synced(floor);
     }
 
     pub fn lied(&mut self, astray: bool) {
-        let owed = self.owed.get_or_insert(self.durable);
-        *owed = if astray { 0 } else { *owed };
+        self.reached.lied(astray);
     }
 
     pub fn ended(&mut self, death: Option<CrashKind>) {
-        if death == Some(CrashKind::Machine) {
-            self.floor = self.durable;
-        }
-        if let Some(owed) = self.owed.take() {
-            (self.floor, self.durable) = (self.floor.min(owed), self.durable.min(owed));
-        }
+        self.reached.ended(death);
     }
 
     /// As an opening found it.
     pub fn recovered(&mut self, found: u64) -> Result<(), String> {
-        if !(self.floor..=self.tried).contains(&found) {
+        if !(self.reached.floor..=self.tried).contains(&found) {
             return Err(format!("a register has {found}; {self:?}"));
         }
-        (self.floor, self.durable) = (found, found);
+        self.reached = Reached { owed: self.reached.owed, ..Reached::of(found) };
         Ok(())
     }
 }
