@@ -308,9 +308,9 @@ enum corering_open_flags
      */
     CORERING_OPEN_MUST_NOT_EXIST = 2,
     /**
-     * Do not pin the shards' threads to processors.
+     * Pin the shards' threads to processors, which no other program uses.
      */
-    CORERING_OPEN_NO_PINNING = 4,
+    CORERING_OPEN_PIN_THREADS = 4,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

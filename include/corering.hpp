@@ -180,7 +180,7 @@ struct open_options {
     corering::durability durability = corering::durability::sync();
     bool must_exist = false;
     bool must_not_exist = false;
-    bool pin_threads = true;
+    bool pin_threads = false;
     std::uint64_t memtable_bytes = 0;
     std::uint64_t segment_bytes = 0;
     std::uint32_t inbox_len = 0;

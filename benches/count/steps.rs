@@ -74,7 +74,7 @@ pub fn run() {
     };
     let sim = Sim::with(1, config, Disk::new());
     let host: Arc<dyn Host> = sim.host();
-    let options = Options { shards: Some(1), memtable_bytes: 1 << 30, pin_threads: false, ..Options::default() };
+    let options = Options { shards: Some(1), memtable_bytes: 1 << 30, ..Options::default() };
     let ran = sim.block_on(async move {
         let engine = Engine::open_on(host, options).await.expect("a new database");
         whole(&engine).await;

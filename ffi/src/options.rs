@@ -43,8 +43,8 @@ pub enum corering_open_flags {
     CORERING_OPEN_MUST_EXIST = 1,
     /// Refuse a directory that already holds a database.
     CORERING_OPEN_MUST_NOT_EXIST = 2,
-    /// Do not pin the shards' threads to processors.
-    CORERING_OPEN_NO_PINNING = 4,
+    /// Pin the shards' threads to processors, which no other program uses.
+    CORERING_OPEN_PIN_THREADS = 4,
 }
 use corering_open_flags::*;
 
@@ -153,7 +153,7 @@ impl corering_options {
 
     pub(crate) fn to_engine(self) -> Result<Options, Failure> {
         let known =
-            CORERING_OPEN_MUST_EXIST as u32 | CORERING_OPEN_MUST_NOT_EXIST as u32 | CORERING_OPEN_NO_PINNING as u32;
+            CORERING_OPEN_MUST_EXIST as u32 | CORERING_OPEN_MUST_NOT_EXIST as u32 | CORERING_OPEN_PIN_THREADS as u32;
         check_flags("flags", self.flags, known)?;
         zero("reserved", self.reserved)?;
         let default = Options::default();
@@ -170,7 +170,7 @@ impl corering_options {
             segment_bytes: or_default(self.segment_bytes, default.segment_bytes),
             history_bytes: self.history_bytes,
             inbox_len: or_default(self.inbox_len.into(), default.inbox_len.into()) as u32,
-            pin_threads: !has(CORERING_OPEN_NO_PINNING),
+            pin_threads: has(CORERING_OPEN_PIN_THREADS),
         })
     }
 }

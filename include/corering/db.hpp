@@ -22,7 +22,7 @@ public:
         raw.interval_ms = options.durability.interval_ms;
         raw.flags = (options.must_exist ? CORERING_OPEN_MUST_EXIST : 0u) |
                     (options.must_not_exist ? CORERING_OPEN_MUST_NOT_EXIST : 0u) |
-                    (options.pin_threads ? 0u : CORERING_OPEN_NO_PINNING);
+                    (options.pin_threads ? CORERING_OPEN_PIN_THREADS : 0u);
         raw.memtable_bytes = options.memtable_bytes;
         raw.segment_bytes = options.segment_bytes;
         raw.inbox_len = options.inbox_len;

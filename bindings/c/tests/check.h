@@ -51,7 +51,6 @@ static inline corering_options small_options(void)
     options.shards = 2;
     options.memtable_bytes = 1 << 20;
     options.segment_bytes = 1 << 20;
-    options.flags = CORERING_OPEN_NO_PINNING;
     return options;
 }
 

@@ -11,7 +11,6 @@ import corering
 #: Small, so that tests meet sealed memtables and several segments.
 SMALL: dict[str, Any] = {
     "shards": 2,
-    "pin_threads": False,
     "memtable_bytes": 1 << 20,
     "segment_bytes": 1 << 20,
 }

@@ -23,7 +23,7 @@ import asyncio, os, sys, threading
 import corering
 path, level, round = sys.argv[1:4]
 durability = corering.Durability.interval(1.0) if level == "interval" else level
-db = corering.open(path, shards=2, pin_threads=False, memtable_bytes=1 << 20, segment_bytes=1 << 20)
+db = corering.open(path, shards=2, memtable_bytes=1 << 20, segment_bytes=1 << 20)
 
 def value(key):
     return b"value of " + key * 5

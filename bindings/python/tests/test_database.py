@@ -191,7 +191,7 @@ def test_what_was_written_is_there_after_opening_again(tmp_path: Path) -> None:
             db.put(b"k%d" % n, b"v" * n, durability="none")
     assert db.closed and "closed" in repr(db)
     db.close()
-    with corering.open(str(tmp_path / "db"), pin_threads=False) as db:
+    with corering.open(str(tmp_path / "db"), pin_threads=True) as db:
         assert db.shards == 2
         assert all(db[b"k%d" % n] == b"v" * n for n in range(1000))
 

@@ -100,7 +100,7 @@ def test_a_database_that_is_forgotten_warns_and_closes(tmp_path: Path) -> None:
 
 FORK = """
 import os, sys, corering
-db = corering.open(sys.argv[1], shards=1, pin_threads=False)
+db = corering.open(sys.argv[1], shards=1)
 db[b"k"] = b"v"
 child = os.fork()
 if child == 0:
@@ -108,7 +108,7 @@ if child == 0:
     try:
         db.get(b"k")
     except corering.ForkedError:
-        with corering.open(sys.argv[1] + "-child", shards=1, pin_threads=False) as own:
+        with corering.open(sys.argv[1] + "-child", shards=1) as own:
             own[b"k"] = b"of the child"
             status = 0 if own[b"k"] == b"of the child" else 2
     os._exit(status)

@@ -224,7 +224,7 @@ def test_a_lock_that_cannot_be_kept_alive_is_lost(db: corering.Database) -> None
 
 PAUSED = """
 import sys, time, corering
-with corering.open(sys.argv[1], shards=2, pin_threads=False) as db, db.session() as session:
+with corering.open(sys.argv[1], shards=2) as db, db.session() as session:
     lock = session.lock("l", ttl=1)
     lock.acquire()
     print("held", flush=True)
@@ -328,7 +328,7 @@ def test_a_deadlock_is_told_to_one(db: corering.Database) -> None:
 
 HOLDER = """
 import os, sys, time, corering
-db = corering.open(sys.argv[1], shards=2, pin_threads=False)
+db = corering.open(sys.argv[1], shards=2)
 session = db.session(ttl=60)
 lock = session.lock("l")
 lock.acquire()

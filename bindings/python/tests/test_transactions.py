@@ -376,7 +376,7 @@ WRITER = """
 import os, sys, threading
 import corering
 path, round = sys.argv[1:3]
-db = corering.open(path, shards=2, pin_threads=False, memtable_bytes=1 << 20, segment_bytes=1 << 20)
+db = corering.open(path, shards=2, memtable_bytes=1 << 20, segment_bytes=1 << 20)
 
 def work(who):
     n = 0

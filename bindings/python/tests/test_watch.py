@@ -203,7 +203,7 @@ MEMBER = """
 import sys, time
 import corering
 from corering import recipes
-db = corering.open(sys.argv[1], shards=2, pin_threads=False)
+db = corering.open(sys.argv[1], shards=2)
 session = db.session(ttl=0.5)
 recipes.Group(db, "g").join(session, b"killed")
 recipes.Registry(db).register(session, "web", "1", b"gone:80")
@@ -221,7 +221,7 @@ def test_a_member_that_was_killed_is_gone_after_its_time(tmp_path: Path) -> None
     child.send_signal(signal.SIGKILL)
     child.wait()
     child.stdout.close()
-    with corering.open(tmp_path, shards=2, pin_threads=False) as db, db.session() as session:
+    with corering.open(tmp_path, shards=2) as db, db.session() as session:
         group, election = recipes.Group(db, "g"), recipes.Election(db, session, "e")
         for members in group.watch(timeout=30):
             if list(members.values()) == [b"stays"]:

@@ -90,7 +90,7 @@ pub static SETTINGS: &[Setting] = &[
         |s, v| { s.history_bytes = values::bytes(v, 0, 1 << 40)?; Ok(()) }, |s| s.history_bytes.to_string()),
     row("inbox-len", "N", "Requests that may wait for one shard [default: 8192]", AtStart,
         |s, v| { s.inbox_len = values::integer(v, 2, 1 << 20)? as u32; Ok(()) }, |s| s.inbox_len.to_string()),
-    row("pin-threads", "YES|NO", "Pin each shard to its processor [default: yes]", AtStart,
+    row("pin-threads", "YES|NO", "Pin each shard to its processor, which no other program should use [default: no]", AtStart,
         |s, v| { s.pin_threads = values::yes_no(v)?; Ok(()) }, |s| values::print_yes_no(s.pin_threads)),
     row("log-level", "LEVEL", "error, warn, info, debug or trace [default: info]", AtRuntime,
         |s, v| { s.log_level = values::log_level(v)?; Ok(()) }, |s| values::print_log_level(s.log_level)),

@@ -13,13 +13,8 @@ const KS: Keyspace = Keyspace::DEFAULT;
 
 /// With segments and memtables that a small disk has room for.
 pub(super) fn open(dir: &Path, shards: u16) -> Result<Engine, Error> {
-    let options = Options {
-        shards: Some(shards),
-        segment_bytes: 1 << 20,
-        memtable_bytes: 1 << 20,
-        pin_threads: false,
-        ..Options::default()
-    };
+    let options =
+        Options { shards: Some(shards), segment_bytes: 1 << 20, memtable_bytes: 1 << 20, ..Options::default() };
     Engine::open(dir, options)
 }
 

@@ -29,7 +29,7 @@ fn session(client: &Client, ttl: Duration) -> SessionKey {
 }
 
 fn open(dir: &tempfile::TempDir) -> Engine {
-    Engine::open(dir.path(), Options { shards: Some(2), pin_threads: false, ..Options::default() }).unwrap()
+    Engine::open(dir.path(), Options { shards: Some(2), ..Options::default() }).unwrap()
 }
 
 /// One name, its holder whose lease runs out, and the rival behind it.

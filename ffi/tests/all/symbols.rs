@@ -228,7 +228,7 @@ fn the_other_numbers_are_for_ever() {
     assert_eq!([CORERING_TX_READ_ONLY, CORERING_TX_NO_FATE].map(|flag| flag as u32), [1, 2]);
     let modes = [CORERING_LOCK_EXCLUSIVE, CORERING_LOCK_SHARED, CORERING_LOCK_SEMAPHORE];
     assert_eq!(modes.map(|mode| mode as u32), [0, 1, 2]);
-    let open = [CORERING_OPEN_MUST_EXIST, CORERING_OPEN_MUST_NOT_EXIST, CORERING_OPEN_NO_PINNING];
+    let open = [CORERING_OPEN_MUST_EXIST, CORERING_OPEN_MUST_NOT_EXIST, CORERING_OPEN_PIN_THREADS];
     assert_eq!(open.map(|flag| flag as u32), [1, 2, 4]);
     let scan = [CORERING_SCAN_REVERSE, CORERING_SCAN_LOWER_EXCLUSIVE, CORERING_SCAN_UPPER_INCLUSIVE];
     assert_eq!(scan.map(|flag| flag as u32), [1, 2, 4]);

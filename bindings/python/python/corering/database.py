@@ -426,7 +426,7 @@ def open_database(
     durability: DurabilityLike = "sync",
     must_exist: bool = False,
     must_not_exist: bool = False,
-    pin_threads: bool = True,
+    pin_threads: bool = False,
     memtable_bytes: Optional[int] = None,
     segment_bytes: Optional[int] = None,
     inbox_len: Optional[int] = None,
@@ -441,7 +441,7 @@ def open_database(
     options.flags = (
         (lib.CORERING_OPEN_MUST_EXIST if must_exist else 0)
         | (lib.CORERING_OPEN_MUST_NOT_EXIST if must_not_exist else 0)
-        | (0 if pin_threads else lib.CORERING_OPEN_NO_PINNING)
+        | (lib.CORERING_OPEN_PIN_THREADS if pin_threads else 0)
     )
     given = {
         "shards": shards,
