@@ -209,6 +209,8 @@ pub trait Executor {
     }
     /// How this core best makes a write of `len` bytes durable.
     fn durable_way(&self, len: usize) -> DurableWay;
+    /// Making a write of `len` bytes durable this way took so long.
+    fn durable_took(&self, _way: DurableWay, _len: usize, _ns: u64) {}
 }
 
 /// The two ways of making a batch durable; which is better depends on device and load (docs/perf.md).

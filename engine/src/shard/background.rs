@@ -15,6 +15,7 @@ use futures_lite::future::or;
 use super::core::ShardCore;
 use super::handle::ShardHandle;
 use super::keeper::Keeper;
+use super::memtables::LOG_SEGMENTS;
 use crate::error::{Error, Result, Stage};
 use crate::ids::CommitTs;
 use crate::pending::pending;
@@ -25,8 +26,8 @@ use crate::wal::{Next, Segment, Spare, flush};
 
 /// Requests executed before other tasks of the core get their turn.
 const PUMP_BURST: usize = 256;
-/// Trimmed segments kept for later use beside the spare.
-const RETIRED_MAX: usize = 2;
+/// Trimmed segments kept for later use beside the spare: as many as a checkpoint of a long log gives back.
+const RETIRED_MAX: usize = LOG_SEGMENTS as usize;
 /// After a failure that may pass, such as a full disk.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -96,7 +97,7 @@ pub async fn flusher(tasks: Rc<ShardTasks>) {
     loop {
         match handle.begin_flush() {
             Next::Flush(plan) => {
-                let outcome = flush::perform(&tasks.executor, plan).await;
+                let outcome = flush::perform(&tasks.executor, &*tasks.clock, plan).await;
                 handle.finish_flush(outcome);
                 // Let those who were answered write again before the next batch leaves.
                 tasks.executor.yield_now().await;
@@ -137,7 +138,10 @@ pub async fn spare_keeper(tasks: Rc<ShardTasks>) {
             }
             (Some((sequence, bytes)), Some(old)) if old.file_bytes() > bytes => dir.recycle(old, Some(sequence)),
             (Some(_) | None, Some(old)) => dir.recycle(old, None),
-            (Some((sequence, bytes)), None) => dir.make_spare(&tasks.executor, sequence, bytes).await.map(Some),
+            (Some((sequence, bytes)), None) => {
+                let is_late = |left| handle.with_core(|core| core.log().spare_is_late(left));
+                dir.make_spare(&tasks.executor, sequence, bytes, &is_late).await.map(Some)
+            }
         };
         match made {
             Ok(Some(spare)) => {

@@ -112,6 +112,8 @@ pub struct ShardCore {
     pub(super) view: Arc<ShardView>,
     pub(super) log: Log,
     pub(super) memory: MemWriter,
+    /// Where the log had come to when it was begun.
+    pub(super) memory_from: Lsn,
     pub(super) sealed: VecDeque<SealedMemtable>,
     pub(super) tables: Arc<TableSet>,
     pub(super) waiters: VecDeque<Waiter>,
@@ -168,10 +170,12 @@ impl ShardCore {
     pub fn new(parts: CoreParts) -> ShardCore {
         let CoreParts { view, log, memory, sealed, tables, memtable_bytes, .. } = parts;
         let CoreParts { timestamps, ring, clock, locks, ephemerals, cover, .. } = parts;
+        let memory_from = sealed.back().map_or(log.marks().applied(), |last| last.end);
         let mut core = ShardCore {
             view,
             log,
             memory,
+            memory_from,
             sealed,
             tables,
             waiters: VecDeque::new(),

@@ -16,6 +16,9 @@ use crate::wal::{Room, Segment};
 
 /// Sealed memtables that may wait for their checkpoint before writers do.
 const SEALED_MAX: usize = 4;
+/// A memtable is written once its records lie in so many segments of the log, however few bytes they have: a durable write of a hundred
+/// bytes alone takes a block. So the log stays short, and its files go round rather than be made anew.
+pub(super) const LOG_SEGMENTS: u64 = 4;
 
 /// A memtable that waits for its checkpoint.
 #[derive(Clone)]
@@ -27,16 +30,25 @@ pub struct SealedMemtable {
 
 impl ShardCore {
     pub(super) fn memory_is_full(&mut self) -> bool {
-        if self.memory.bytes() < self.memtable_bytes {
+        let room = self.memory.bytes() < self.memtable_bytes;
+        if room && (self.memory.table().is_empty() || !self.log_is_long()) {
             return false;
         }
         if self.sealed.len() < SEALED_MAX {
             self.seal_memtable();
             return false;
         }
+        if room {
+            return false;
+        }
         self.counters.stalls += 1;
         self.outbox.kick_background = true;
         true
+    }
+
+    fn log_is_long(&self) -> bool {
+        let log = &self.log;
+        log.marks().appended().bytes_since(self.memory_from) >= log.dir().segment_bytes * LOG_SEGMENTS
     }
 
     /// Whether memory takes a write while tables cannot be written. Deletes may use twice what is set, because they make room.
@@ -82,6 +94,7 @@ impl ShardCore {
             return;
         }
         let end = self.log.seal_building();
+        self.memory_from = end;
         self.sealed.push_back(SealedMemtable { memtable: full.seal(), end });
         self.publish();
         self.outbox.kick_background = true;

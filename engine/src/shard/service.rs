@@ -153,7 +153,7 @@ async fn serve(handle: Arc<ShardHandle>, tasks: Rc<ShardTasks>, spawns: Arc<Mail
     executor.spawn(TaskClass::Foreground, Box::pin(pump(Rc::clone(&tasks))));
     executor.spawn(TaskClass::Foreground, Box::pin(flusher(Rc::clone(&tasks))));
     executor.spawn(TaskClass::Foreground, Box::pin(lock_keeper(Rc::clone(&tasks))));
-    executor.spawn(TaskClass::Background, Box::pin(spare_keeper(Rc::clone(&tasks))));
+    executor.spawn(TaskClass::Foreground, Box::pin(spare_keeper(Rc::clone(&tasks))));
     executor.spawn(TaskClass::Background, Box::pin(checkpointer(Rc::clone(&tasks))));
     executor.spawn(TaskClass::Background, Box::pin(merger(Rc::clone(&tasks))));
     let spawner = Rc::clone(&executor);

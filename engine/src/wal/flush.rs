@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::log::FlushPlan;
 use crate::canary::{Canary, planted};
 use crate::error::Stage;
-use crate::runtime::{DurableWay, Executor, File, IoOp};
+use crate::runtime::{Clock, DurableWay, Executor, File, IoOp};
 
 /// What ended a flush.
 #[derive(Debug)]
@@ -54,7 +54,11 @@ fn write_durable_blocking(file: &Arc<dyn File>, offset: u64, bytes: &[u8]) -> Re
 }
 
 /// Perform the plan without blocking the core for long.
-pub async fn perform(executor: &Rc<dyn Executor>, mut plan: FlushPlan) -> Result<FlushPlan, FlushError> {
+pub async fn perform(
+    executor: &Rc<dyn Executor>,
+    clock: &dyn Clock,
+    mut plan: FlushPlan,
+) -> Result<FlushPlan, FlushError> {
     if let Some(roll) = &mut plan.roll {
         if let Some(old) = &roll.sync_old {
             sync(executor, old).await?;
@@ -64,7 +68,9 @@ pub async fn perform(executor: &Rc<dyn Executor>, mut plan: FlushPlan) -> Result
     }
     if let Some(write) = plan.write.take() {
         let (file, offset) = (Arc::clone(&write.file), write.offset);
-        if write.durable && executor.durable_way(write.buf.len()) == DurableWay::Blocking {
+        let len = write.buf.len();
+        let way = write.durable.then(|| (executor.durable_way(len), clock.monotonic_ns()));
+        if let Some((DurableWay::Blocking, _)) = way {
             write_durable_blocking(&file, offset, &write.buf)?;
             plan.write = Some(write);
         } else {
@@ -80,6 +86,9 @@ pub async fn perform(executor: &Rc<dyn Executor>, mut plan: FlushPlan) -> Result
             }
             let buf = done.written().map_err(failed(stage, &file, offset))?;
             plan.write = Some(super::log::BatchWrite { buf, ..write });
+        }
+        if let Some((way, began_ns)) = way {
+            executor.durable_took(way, len, clock.monotonic_ns().saturating_sub(began_ns));
         }
     }
     if let Some(file) = &plan.sync {

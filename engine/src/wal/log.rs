@@ -23,6 +23,8 @@ use crate::runtime::{AlignedBuf, File, IoBuf, SlotBuf};
 
 /// Half of the last segment is kept for writes that make room, at most so much: a thousand deletes, each synced alone.
 const KEPT_BYTES_MAX: u64 = 4 << 20;
+/// So many times as fast as the log grows can a spare be made, when nobody writes more than this machine's disk takes.
+const ZEROS_FASTER: u64 = 2;
 /// Large batches built outside the stage that may wait to be written.
 const HEAP_BATCHES_MAX: usize = 2;
 
@@ -100,6 +102,11 @@ pub struct BatchWrite {
     pub end: Lsn,
     /// This write alone must be durable when it returns (everything before it is already).
     pub durable: bool,
+}
+
+/// What of the last segment, if it has room for so many bytes, is kept for writes that make room.
+fn kept_of(capacity: u64) -> u64 {
+    (capacity / 2).min(KEPT_BYTES_MAX)
 }
 
 pub struct Log {
@@ -286,7 +293,7 @@ impl Log {
         let reach = batch_len(len).max(slot_bytes) as u64 + slot_bytes as u64;
         let worst_end = self.marks.appended().advance(reach);
         let kept = |capacity: u64| match room {
-            Room::Ordinary => (capacity / 2).min(KEPT_BYTES_MAX),
+            Room::Ordinary => kept_of(capacity),
             Room::Reserve => 0,
         };
         let active = &self.segments.active;
@@ -455,6 +462,14 @@ impl Log {
             Some(spare) => Some((spare.sequence + 1, wanted)),
             None => Some((self.last_sequence() + 1, wanted)),
         }
+    }
+
+    /// Whether the next spare, which still lacks so many bytes, is waited for or would be if it took its time.
+    pub fn spare_is_late(&self, left: u64) -> bool {
+        let active = &self.segments.active;
+        let usable = active.end().bytes_since(self.marks.appended().min(active.end()));
+        let usable = usable.saturating_sub(kept_of(active.capacity) + 2 * self.slot_bytes() as u64);
+        self.spare_bytes_wanted > 0 || usable * ZEROS_FASTER <= left
     }
 
     fn last_sequence(&self) -> u64 {

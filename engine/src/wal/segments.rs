@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::stage::LogIdentity;
 use crate::canary::{Canary, planted};
@@ -20,8 +21,16 @@ use crate::runtime::{AlignedBuf, BLOCK, Executor, File, Fs, IoBuf, IoOp, OpenMod
 
 /// The first segments of a shard are small, so that small databases are.
 const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
-/// Bytes zeroed by one write while a segment is prepared.
-const ZERO_STEP: usize = 1 << 20;
+/// Bytes zeroed by one write while a segment is prepared; a write of a megabyte held up the syncs of others for a millisecond.
+const ZERO_STEP: usize = 64 << 10;
+/// The same when the segment is waited for.
+const ZERO_STEP_LATE: usize = 1 << 20;
+/// Between two writes while there is time: zeros take a twentieth of what the disk can do.
+const ZERO_PAUSE: Duration = Duration::from_millis(1);
+
+/// Says of a file that lacks so many bytes whether it is waited for, or soon will be.
+pub type IsLate<'a> = dyn Fn(u64) -> bool + 'a;
+pub const AT_ONCE: &IsLate<'static> = &|_| true;
 
 /// A file of the log with its place in it.
 #[derive(Clone)]
@@ -173,14 +182,22 @@ impl SegmentDir {
     ///
     /// It gets its name when it is whole: zeros that are still on their way when this is given up, at a close or by the end of the
     /// process, then go into a file that the next opening removes, and not over what is written there by then.
-    pub async fn make_spare(&self, executor: &Rc<dyn Executor>, sequence: u64, batch_bytes: u64) -> Result<Spare> {
+    ///
+    /// It takes its time while it is not late.
+    pub async fn make_spare(
+        &self,
+        executor: &Rc<dyn Executor>,
+        sequence: u64,
+        batch_bytes: u64,
+        is_late: &IsLate<'_>,
+    ) -> Result<Spare> {
         let (sequence, unfinished, file) = self.create_file(sequence)?;
         // What is wanted may end inside a batch that is still being built; files hold whole blocks.
         let batch_bytes = batch_bytes.next_multiple_of(BLOCK as u64);
         let bytes = self.bytes_of(sequence).max(batch_bytes + SEGMENT_HEADER_LEN as u64);
         let path = self.file_path(sequence);
         let mut names = Unfinished { fs: &*self.fs, paths: vec![unfinished] };
-        self.fill(executor, file, &names.paths[0], bytes).await?;
+        self.fill(executor, file, &names.paths[0], bytes, is_late).await?;
         names.paths.push(path);
         let spare = self.name_spare(&names.paths[0], &names.paths[1], sequence, bytes)?;
         names.paths.clear();
@@ -205,18 +222,31 @@ impl SegmentDir {
     }
 
     /// Zeros, durably.
-    async fn fill(&self, executor: &Rc<dyn Executor>, file: Arc<dyn File>, path: &Path, bytes: u64) -> Result<()> {
+    async fn fill(
+        &self,
+        executor: &Rc<dyn Executor>,
+        file: Arc<dyn File>,
+        path: &Path,
+        bytes: u64,
+        is_late: &IsLate<'_>,
+    ) -> Result<()> {
         let shown = self.shown(path);
         file.allocate(bytes).map_err(|e| Error::io("allocate", &shown, e))?;
-        let mut zeros = AlignedBuf::zeroed(ZERO_STEP);
+        let mut zeros = AlignedBuf::zeroed(ZERO_STEP_LATE);
         let mut at = 0;
         while at < bytes {
-            let len = usize::try_from(bytes - at).map_or(ZERO_STEP, |left| left.min(ZERO_STEP));
+            let late = is_late(bytes - at);
+            let step = if late { ZERO_STEP_LATE } else { ZERO_STEP };
+            let len = usize::try_from(bytes - at).map_or(step, |left| left.min(step));
             let done = executor.io(&file, IoOp::Write { offset: at, buf: IoBuf::heap(zeros, len) }).await;
             let buf = done.written().map_err(|e| Error::io_at("write zeros to", &shown, at, e))?;
             zeros = buf.into_heap();
             at += len as u64;
-            executor.yield_now().await;
+            if late {
+                executor.yield_now().await;
+            } else {
+                executor.sleep(ZERO_PAUSE).await;
+            }
         }
         executor.io(&file, IoOp::SyncData).await.result.map(drop).map_err(|e| Error::io("sync", &shown, e))
     }

@@ -218,3 +218,27 @@ fn another_shard_count_moves_only_what_it_must_and_loses_nothing() {
         engine.close().unwrap();
     }
 }
+
+/// A durable write of a few bytes alone takes a block of the log: by bytes of memory alone, it would grow to gigabytes.
+#[test]
+fn the_log_of_small_durable_writes_stays_short_though_memory_has_room() {
+    const SEGMENT: u64 = 256 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let options = || Options { shards: Some(1), segment_bytes: SEGMENT, ..Options::default() };
+    let engine = Engine::open(dir.path(), options()).unwrap();
+    let client = engine.client();
+    let key = |i: u64| i.to_be_bytes();
+    let mut longest = 0;
+    for i in 0..1500 {
+        put(&client, &key(i), b"few");
+        longest = longest.max(engine.stats().shards[0].log_file_bytes);
+    }
+    let shard = &engine.stats().shards[0];
+    assert!(shard.appended_lsn > 20 * SEGMENT, "{} bytes of log", shard.appended_lsn);
+    // Four segments full, one more while they are written as a table, and the active one.
+    assert!(longest <= 7 * SEGMENT, "{} segments of log", longest / SEGMENT);
+    assert!(shard.counters.checkpoints >= 3, "{:?}", shard.counters);
+    engine.close().unwrap();
+    let engine = Engine::open(dir.path(), options()).unwrap();
+    assert!((0..1500).all(|i| bytes(&engine.client(), &key(i)).as_deref() == Some(b"few")));
+}

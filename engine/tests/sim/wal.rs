@@ -140,7 +140,8 @@ impl Open {
         loop {
             match self.log.begin(life.host.clock().monotonic_ns()) {
                 Next::Flush(plan) => {
-                    let performing = flush::perform(&life.executor, plan);
+                    let clock = life.host.clock();
+                    let performing = flush::perform(&life.executor, &*clock, plan);
                     let appending = async {
                         life.executor.yield_now().await;
                         if rng.coin() {
@@ -154,7 +155,8 @@ impl Open {
                 Next::NeedsSpare => {}
             }
             if let Some((sequence, bytes)) = self.log.spare_wanted() {
-                let spare = self.log.dir().make_spare(&life.executor, sequence, bytes).await.map_err(text)?;
+                let spare =
+                    self.log.dir().make_spare(&life.executor, sequence, bytes, &|_| true).await.map_err(text)?;
                 drop(self.log.set_spare(spare));
             }
         }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::tasks::Tasks;
 use crate::runtime::net::Net;
-use crate::runtime::uring::{Disk, FileOp, Op, Ring, TimerOp};
+use crate::runtime::uring::{Disk, FileOp, Op, Ring, TimerOp, Ways};
 use crate::runtime::{DurableWay, Executor, File, IoDone, IoOp, LocalFuture, TaskClass};
 
 pub struct ShardExecutor {
     pub tasks: Tasks,
     pub ring: Ring,
     pub disk: Disk,
+    pub ways: Ways,
 }
 
 impl ShardExecutor {
@@ -58,6 +59,10 @@ impl Executor for ShardExecutor {
     }
 
     fn durable_way(&self, len: usize) -> DurableWay {
-        self.disk.durable_way(len)
+        self.ways.choose(len)
+    }
+
+    fn durable_took(&self, way: DurableWay, len: usize, ns: u64) {
+        self.ways.took(way, len, ns);
     }
 }

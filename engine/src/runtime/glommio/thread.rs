@@ -20,7 +20,7 @@ use super::tasks::{Tasks, contain};
 use crate::error::{Error, Result};
 use crate::ids::ShardId;
 use crate::runtime::host::sys;
-use crate::runtime::uring::{BellOp, Disk, Op, Ring};
+use crate::runtime::uring::{BellOp, Disk, Op, Ring, Ways};
 use crate::runtime::{ShardMain, ShardThread, TaskClass};
 
 /// Never, so to speak. The drivers share out the time themselves, and glommio 0.9 loses wakes when this timer fires after
@@ -138,7 +138,8 @@ async fn live(plan: &ThreadPlan, inbox: Arc<Inbox>, ring: Ring, main: ShardMain)
     glommio::executor().yield_task_queue_now().await;
 
     let tasks = Tasks::new(plan.shard, inbox);
-    let executor = ShardExecutor { tasks: tasks.clone(), ring, disk: plan.disk.clone() }.shared();
+    let executor =
+        ShardExecutor { tasks: tasks.clone(), ring, disk: plan.disk.clone(), ways: Ways::default() }.shared();
     let end = EndOnDrop(Rc::clone(&drivers));
     let main = async move {
         // Also when the main task panics.

@@ -4,19 +4,10 @@
 //! RWF_DSYNC ends with a flush in a kernel worker that waits for a timer tick when all processors are busy: 4 ms. A
 //! write linked to a data sync does not. On a device with FUA, or without a cache to flush, RWF_DSYNC completes
 //! without a worker and is the best.
-//!
-//! The shard's thread itself writes short batches: nobody else has to be woken, which saves 13 to 18 us of about 80.
-//! That is the same for all lengths, while the time for which its core is held up grows (64 KiB: 80 us, 1 MiB: 300 us),
-//! so that long batches go through the ring.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-use crate::runtime::DurableWay;
-
-/// The longest batch that the shard's thread writes itself.
-const BLOCKING_LEN_MAX: usize = 64 << 10;
 
 /// How the ring makes a write durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,10 +64,6 @@ impl Disk {
 
     pub fn ring_sync(&self) -> RingSync {
         self.ring_sync
-    }
-
-    pub fn durable_way(&self, len: usize) -> DurableWay {
-        if len <= BLOCKING_LEN_MAX { DurableWay::Blocking } else { DurableWay::Ring }
     }
 }
 

@@ -12,6 +12,7 @@ mod net_op;
 mod op;
 mod ring;
 mod timer_op;
+mod way;
 
 pub(crate) use bell_op::BellOp;
 pub(crate) use disk::Disk;
@@ -21,3 +22,4 @@ pub(crate) use net_op::NetOp;
 pub(crate) use op::Op;
 pub(crate) use ring::{Ring, Ticket, Wait};
 pub(crate) use timer_op::TimerOp;
+pub(crate) use way::Ways;
