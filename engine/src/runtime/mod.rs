@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 pub use buffer::{AlignedBuf, IoBuf, SharedRegion, SlotBuf};
@@ -124,6 +125,8 @@ pub trait File: Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Map the whole file for reading. On a failing disk the process gets SIGBUS (docs/c-abi.md says so to hosts).
     fn map(&self) -> io::Result<Mapping>;
+    /// Reads of these bytes will come: the kernel may fetch them. Only a hint.
+    fn will_need(&self, _offset: u64, _len: u64) {}
     /// For the implementation of [`Executor::io`] to find its own.
     fn as_any(&self) -> &dyn Any;
 }
@@ -195,12 +198,17 @@ pub enum LockError {
     Io(io::Error),
 }
 
+/// What the background of a core weighs, until it is told otherwise, where the foreground weighs 1000.
+pub const BACKGROUND_WEIGHT: u32 = 50;
+
 /// What tasks on one shard's core need.
 pub trait Executor {
     fn spawn(&self, class: TaskClass, task: LocalFuture<'static, ()>);
     fn sleep(&self, time: Duration) -> LocalFuture<'static, ()>;
     /// Let other tasks of this core run.
     fn yield_now(&self) -> LocalFuture<'static, ()>;
+    /// The background weighs what this says, from now on, while both classes have work; the foreground weighs 1000.
+    fn weigh_background(&self, _weight: Arc<AtomicU32>) {}
     /// Perform `op` on `file` without blocking this core.
     fn io(&self, file: &Arc<dyn File>, op: IoOp) -> LocalFuture<'static, IoDone>;
     /// Sockets served by this core's ring; none in the simulation.

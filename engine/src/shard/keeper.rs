@@ -24,6 +24,10 @@ use crate::table::source::Source;
 use crate::table::table_set::{Run, TableSet};
 use crate::txn::snapshots::Snapshots;
 
+/// Bytes of a run that are fetched into memory when it was written, and how many at a time.
+const WARM_MAX: u64 = 1 << 30;
+const WARM_STEP: usize = 512 << 10;
+
 /// The tables of one shard. Used on its own thread; nothing is borrowed across an await.
 pub struct Keeper {
     state: RefCell<State>,
@@ -166,6 +170,7 @@ impl Keeper {
         let max_ts = memtables.iter().map(|m| m.max_ts()).max().unwrap_or(CommitTs::ZERO);
         let metas = self.write_run(executor, self.shard, &sources, &retention, None, ring_version).await?;
         let run = self.open_run(&metas)?;
+        self.warm(executor, &metas).await;
         self.change(|manifest, tables| {
             if !metas.is_empty() {
                 manifest.runs.insert(0, metas);
@@ -202,6 +207,7 @@ impl Keeper {
         let retention = Retention { snapshots, bottom: job.bottom, now_ms, keep: Some(&own) };
         let metas = self.write_run(executor, self.shard, &sources, &retention, None, ring_version).await?;
         let run = self.open_run(&metas)?;
+        self.warm(executor, &metas).await;
         let gone: BTreeSet<u64> = old.iter().flat_map(Run::metas).map(|table| table.id).collect();
         let tables = self.change(|manifest, tables| {
             let merged = tables.with_merged(&old, run);
@@ -258,6 +264,24 @@ impl Keeper {
     fn open_run(&self, metas: &[TableMeta]) -> Result<Run> {
         let tables = metas.iter().map(|meta| open_table(&self.home, self.shard, meta));
         Ok(Run::new(tables.collect::<Result<_>>()?))
+    }
+
+    /// Tables are written past the kernel's memory and read through it. What was in memory until now, or in tables that had been read, would
+    /// come from the disk, a page at a time in the middle of reads; so it is fetched before they see it. Not so much that it
+    /// would drive out what is of more use.
+    async fn warm(&self, executor: &Rc<dyn Executor>, metas: &[TableMeta]) {
+        if metas.iter().map(|table| table.bytes).sum::<u64>() > WARM_MAX {
+            return;
+        }
+        for table in metas {
+            let path = self.paths.tables.join(file_name(table.id));
+            // Whether it can be opened shows elsewhere.
+            let Ok(file) = self.home.fs.open(&path, OpenMode::Read) else { continue };
+            for at in (0..table.bytes).step_by(WARM_STEP) {
+                file.will_need(at, (table.bytes - at).min(WARM_STEP as u64));
+                executor.yield_now().await;
+            }
+        }
     }
 
     /// Change manifest and tables together: on disk first, then in memory. Not after a failed sync.

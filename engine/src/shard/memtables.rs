@@ -4,11 +4,13 @@
 //! Does not: write tables; [`super::background`] does, and says so here.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::core::{ShardCore, Unwritten};
 use super::request::Reply;
 use crate::error::Error;
 use crate::ids::{CommitTs, Lsn};
+use crate::runtime::BACKGROUND_WEIGHT;
 use crate::table::read_state::ReadState;
 use crate::table::table_set::TableSet;
 use crate::table::{Memtable, Order};
@@ -16,6 +18,9 @@ use crate::wal::{Room, Segment};
 
 /// Sealed memtables that may wait for their checkpoint before writers do.
 const SEALED_MAX: usize = 4;
+/// What the background weighs, the foreground being 1000, with so many memtables waiting: the more, the slower are those that fill them, so
+/// that nobody has to stop until there is room.
+const WEIGHTS: [u32; SEALED_MAX + 1] = [BACKGROUND_WEIGHT, BACKGROUND_WEIGHT, 500, 1500, 4000];
 /// A memtable is written once its records lie in so many segments of the log, however few bytes they have: a durable write of a hundred
 /// bytes alone takes a block. So the log stays short, and its files go round rather than be made anew.
 pub(super) const LOG_SEGMENTS: u64 = 4;
@@ -82,6 +87,8 @@ impl ShardCore {
     }
 
     pub(super) fn publish(&self) {
+        let weight = WEIGHTS[self.sealed.len().min(SEALED_MAX)];
+        self.view.background_weight.store(weight, Ordering::Relaxed);
         self.view.publish(self.read_state());
     }
 
@@ -115,13 +122,17 @@ impl ShardCore {
         }
     }
 
-    /// The memtables that wait, oldest first; their records are made durable first.
+    /// The next memtables to be written together, oldest first: half of those that wait, so that there is room again before all are
+    /// written. Their records are made durable first.
     pub fn checkpoint_candidates(&mut self) -> Vec<SealedMemtable> {
         if let Some(last) = self.sealed.back() {
             self.log.want_durable(last.end);
             self.outbox.kick_flusher = true;
         }
-        self.sealed.iter().cloned().collect()
+        // Those that an opening filled end together, where the log did: it may only be trimmed there when all of them are written.
+        let half = self.sealed.len().div_ceil(2);
+        let end = half.checked_sub(1).map(|last| self.sealed[last].end);
+        self.sealed.iter().take_while(|sealed| Some(sealed.end) <= end).cloned().collect()
     }
 
     /// Call `reply` once no sealed memtable up to `end` waits for its checkpoint.

@@ -150,6 +150,7 @@ async fn live(
 
 async fn serve(handle: Arc<ShardHandle>, tasks: Rc<ShardTasks>, spawns: Arc<Mailbox<SpawnTask>>) -> Result<()> {
     let executor = Rc::clone(&tasks.executor);
+    executor.weigh_background(Arc::clone(&handle.view.background_weight));
     executor.spawn(TaskClass::Foreground, Box::pin(pump(Rc::clone(&tasks))));
     executor.spawn(TaskClass::Foreground, Box::pin(flusher(Rc::clone(&tasks))));
     executor.spawn(TaskClass::Foreground, Box::pin(lock_keeper(Rc::clone(&tasks))));

@@ -3,6 +3,7 @@
 //! Guards: a reader sees only what is visible, which is what was (or may now be) acknowledged: durable at its level, and
 //! everything before it in the shard's order.
 
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
@@ -12,6 +13,7 @@ use super::mark::Mark;
 use crate::canary::{Canary, planted};
 use crate::error::{Error, Poisoned};
 use crate::ids::{CommitTs, ShardId};
+use crate::runtime::BACKGROUND_WEIGHT;
 use crate::table::Order;
 use crate::table::read_state::ReadState;
 use crate::txn::timestamps::InFlight;
@@ -22,6 +24,8 @@ pub struct ShardView {
     visible: Mark<Gate>,
     pub in_flight: InFlight,
     poisoned: OnceLock<Arc<Poisoned>>,
+    /// What the shard's background weighs on its core; see [`Executor::weigh_background`](crate::runtime::Executor::weigh_background).
+    pub background_weight: Arc<AtomicU32>,
 }
 
 impl ShardView {
@@ -32,6 +36,7 @@ impl ShardView {
             visible: Mark::new(visible),
             in_flight: InFlight::default(),
             poisoned: OnceLock::new(),
+            background_weight: Arc::new(AtomicU32::new(BACKGROUND_WEIGHT)),
         }
     }
 

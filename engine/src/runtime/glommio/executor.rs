@@ -2,9 +2,11 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use super::tasks::Tasks;
+use super::weight::Weight;
 use crate::runtime::net::Net;
 use crate::runtime::uring::{Disk, FileOp, Op, Ring, TimerOp, Ways};
 use crate::runtime::{DurableWay, Executor, File, IoDone, IoOp, LocalFuture, TaskClass};
@@ -14,6 +16,7 @@ pub struct ShardExecutor {
     pub ring: Ring,
     pub disk: Disk,
     pub ways: Ways,
+    pub background: Rc<Weight>,
 }
 
 impl ShardExecutor {
@@ -37,6 +40,10 @@ impl Executor for ShardExecutor {
 
     fn yield_now(&self) -> LocalFuture<'static, ()> {
         Box::pin(futures_lite::future::yield_now())
+    }
+
+    fn weigh_background(&self, weight: Arc<AtomicU32>) {
+        self.background.follow(weight);
     }
 
     fn io(&self, file: &Arc<dyn File>, op: IoOp) -> LocalFuture<'static, IoDone> {

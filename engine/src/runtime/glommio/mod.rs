@@ -20,6 +20,7 @@ mod leak;
 mod sleep;
 mod tasks;
 mod thread;
+mod weight;
 
 pub(crate) use thread::{ThreadPlan, start_thread};
 

@@ -8,7 +8,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares};
+use glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, SharesManager};
 use parking_lot::Mutex;
 
 use super::check;
@@ -17,6 +17,7 @@ use super::executor::ShardExecutor;
 use super::inbox::Inbox;
 use super::leak;
 use super::tasks::{Tasks, contain};
+use super::weight::Weight;
 use crate::error::{Error, Result};
 use crate::ids::ShardId;
 use crate::runtime::host::sys;
@@ -26,8 +27,6 @@ use crate::runtime::{ShardMain, ShardThread, TaskClass};
 /// Never, so to speak. The drivers share out the time themselves, and glommio 0.9 loses wakes when this timer fires after
 /// it has looked at its events and before it has run the first task: it then goes to sleep with tasks to run.
 const PREEMPT: Duration = Duration::from_secs(1 << 30);
-/// glommio's own queue, in which the foreground runs, has 1000.
-const BACKGROUND_SHARES: usize = 50;
 /// glommio's rings carry nothing but its own timers.
 const GLOMMIO_RING_DEPTH: usize = 32;
 
@@ -129,8 +128,9 @@ fn make_parts() -> Result<(Arc<Inbox>, Ring, LocalExecutor)> {
 async fn live(plan: &ThreadPlan, inbox: Arc<Inbox>, ring: Ring, main: ShardMain) {
     let bell = ring.start(Op::Bell(BellOp::new(inbox.bell())));
     let drivers = Drivers::new(plan.shard, Arc::clone(&inbox), ring.clone());
-    let queue =
-        glommio::executor().create_task_queue(Shares::Static(BACKGROUND_SHARES), Latency::NotImportant, "background");
+    let weight = Rc::new(Weight::default());
+    let shares = Shares::Dynamic(Rc::clone(&weight) as Rc<dyn SharesManager>);
+    let queue = glommio::executor().create_task_queue(shares, Latency::NotImportant, "background");
     let driver = Rc::clone(&drivers);
     let background = glommio::spawn_local_into(async move { driver.run_background().await }, queue)
         .expect("the queue was just made");
@@ -138,8 +138,14 @@ async fn live(plan: &ThreadPlan, inbox: Arc<Inbox>, ring: Ring, main: ShardMain)
     glommio::executor().yield_task_queue_now().await;
 
     let tasks = Tasks::new(plan.shard, inbox);
-    let executor =
-        ShardExecutor { tasks: tasks.clone(), ring, disk: plan.disk.clone(), ways: Ways::default() }.shared();
+    let executor = ShardExecutor {
+        tasks: tasks.clone(),
+        ring,
+        disk: plan.disk.clone(),
+        ways: Ways::default(),
+        background: weight,
+    }
+    .shared();
     let end = EndOnDrop(Rc::clone(&drivers));
     let main = async move {
         // Also when the main task panics.
