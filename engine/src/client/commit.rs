@@ -127,7 +127,7 @@ impl Client {
             Err(error) => return Pending::ready(Err(error)),
         };
         let places: Vec<ShardId> = places.into_iter().collect();
-        let (completer, answer) = self.joint_pending(&places);
+        let (completer, answer) = self.joint_pending(&places, &guards);
         let ends = Some(check.life.number);
         let transactions = Arc::clone(&self.shared.transactions);
         let program = Box::new(Commit { check, writes, transactions, completer });

@@ -63,7 +63,7 @@ impl Client {
             Ok(guards) => guards,
             Err(error) => return Pending::ready(Err(error)),
         };
-        let (completer, answer) = self.joint_pending(&places);
+        let (completer, answer) = self.joint_pending(&places, &guards);
         let program = Box::new(Steps { f, finish, value: None, completer });
         let level = self.level_of(options.durability);
         self.attempt(Joint { places, guards, program, level, reads: Reads::Latest, ends: None });
@@ -90,8 +90,16 @@ impl Client {
         Ok(guards.into_iter().map(|guard| (self.shard_of_lock(&guard.name), guard)).collect())
     }
 
-    /// An answer that the calling thread may bring nearer by flushing what it waits for.
-    pub(super) fn joint_pending<T>(&self, places: &[ShardId]) -> (Completer<T>, Pending<T>) {
+    /// An answer that the calling thread may bring nearer by flushing what it waits for: also where it only looks at a guard, it stands behind
+    /// what others have written there, and may be the only one that waits for that.
+    pub(super) fn joint_pending<T>(
+        &self,
+        places: &[ShardId],
+        guards: &[(ShardId, Guard)],
+    ) -> (Completer<T>, Pending<T>) {
+        let mut places: Vec<ShardId> = places.iter().copied().chain(guards.iter().map(|(shard, _)| *shard)).collect();
+        places.sort_unstable();
+        places.dedup();
         let shards = places.iter().map(|place| Arc::clone(&self.shared.shards[place.index()])).collect();
         pending(Some(Arc::new(Shards(shards)) as Arc<dyn Helper>))
     }

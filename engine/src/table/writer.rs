@@ -18,8 +18,8 @@ use crate::format::table_index::{BlockPlace, IndexBuilder};
 use crate::ids::{CommitTs, Keyspace};
 use crate::runtime::{AlignedBuf, BLOCK, Executor, File, Fs, IoBuf, IoOp, OpenMode};
 
-/// Bytes of one write: large enough for most of the disk's rate, small enough not to hold up others' syncs for long.
-const WRITE_LEN: usize = 256 << 10;
+/// Bytes of one write: large enough for the disk's full rate, small enough not to hold up others' syncs.
+const WRITE_LEN: usize = 1 << 20;
 /// A block ends with the entry before it would outgrow this…
 const BLOCK_LEN: usize = 8 << 10;
 /// …unless much of its last page would be left empty; then it may grow to this.
