@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::ids::{CommitTs, ShardId};
 use crate::lock::{Guard, check_name};
 use crate::pending::{Completer, Helper, Pending, pending};
-use crate::shard::joint::{Joint, JointProgram, Reads};
+use crate::shard::joint::{Joint, JointProgram, Reads, shards_of};
 use crate::shard::tx::check_sizes;
 use crate::shard::{Request, ShardHandle, Tx};
 
@@ -97,10 +97,8 @@ impl Client {
         places: &[ShardId],
         guards: &[(ShardId, Guard)],
     ) -> (Completer<T>, Pending<T>) {
-        let mut places: Vec<ShardId> = places.iter().copied().chain(guards.iter().map(|(shard, _)| *shard)).collect();
-        places.sort_unstable();
-        places.dedup();
-        let shards = places.iter().map(|place| Arc::clone(&self.shared.shards[place.index()])).collect();
+        let shards = shards_of(places, guards);
+        let shards = shards.iter().map(|shard| Arc::clone(&self.shared.shards[shard.index()])).collect();
         pending(Some(Arc::new(Shards(shards)) as Arc<dyn Helper>))
     }
 

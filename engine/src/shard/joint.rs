@@ -65,14 +65,19 @@ pub enum Reads {
 
 type Writes = BTreeMap<(Keyspace, Vec<u8>), TxWrite>;
 
+/// The shards of a step's keys and of its guards, ascending.
+pub fn shards_of(places: &[ShardId], guards: &[(ShardId, Guard)]) -> Vec<ShardId> {
+    let mut shards: Vec<ShardId> = guards.iter().map(|(shard, _)| *shard).collect();
+    shards.extend(places);
+    shards.sort_unstable();
+    shards.dedup();
+    shards
+}
+
 impl Joint {
     /// All shards that must be held, ascending.
     pub fn shards(&self) -> Vec<ShardId> {
-        let mut shards: Vec<ShardId> = self.guards.iter().map(|(shard, _)| *shard).collect();
-        shards.extend(&self.places);
-        shards.sort_unstable();
-        shards.dedup();
-        shards
+        shards_of(&self.places, &self.guards)
     }
 
     /// Execute it. Gives it back with the shard that has no room for it now; asked for something that comes behind that, the shard

@@ -35,20 +35,19 @@ pub struct SealedMemtable {
 
 impl ShardCore {
     pub(super) fn memory_is_full(&mut self) -> bool {
-        let room = self.memory.bytes() < self.memtable_bytes;
-        if room && (self.memory.table().is_empty() || !self.log_is_long()) {
+        let full = self.memory.bytes() >= self.memtable_bytes;
+        if !full && (self.memory.table().is_empty() || !self.log_is_long()) {
             return false;
         }
         if self.sealed.len() < SEALED_MAX {
             self.seal_memtable();
             return false;
         }
-        if room {
-            return false;
+        if full {
+            self.counters.stalls += 1;
+            self.outbox.kick_background = true;
         }
-        self.counters.stalls += 1;
-        self.outbox.kick_background = true;
-        true
+        full
     }
 
     fn log_is_long(&self) -> bool {

@@ -76,7 +76,6 @@ fn what_threads_see_is_linearizable() {
             segment_bytes: 256 << 10,
             memtable_bytes: 64 << 10,
             inbox_len: 16,
-
             ..Options::default()
         };
         let engine = Engine::open(dir.path(), options).unwrap();
