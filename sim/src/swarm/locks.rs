@@ -192,7 +192,6 @@ impl Locks {
         self.beliefs.iter().any(|b| b.name == name && b.session == session && self.runs(b, now_ms))
     }
 
-    /// Whether the session may hold the lock by now, also if it let go of it.
     /// Whether the session may hold the lock already: it was told so once, or never heard what became of a request.
     pub fn may_hold(&self, name: usize, session: SessionId) -> bool {
         let told = self.told.iter().any(|told| told.name == name && told.session == session);
@@ -317,7 +316,8 @@ impl Locks {
         let lied = std::mem::take(&mut self.lied);
         if lied {
             self.beliefs.clear();
-            self.told.clear();
+            // What they were told may have been before the lie, and stand.
+            self.unheard.extend(self.told.drain(..).map(|told| (told.name, told.session)));
             self.ended.clear();
         }
         for known in self.sessions.values_mut() {

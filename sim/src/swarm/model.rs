@@ -497,8 +497,11 @@ impl Model {
             if let Some(other) = kept.get(gone) {
                 return Err(format!("one write is in {} and not in {}", self.name(*other), self.name(*key)));
             }
-            let after = kept.iter().find(|(id, _)| self.writes[gone].is_before(&self.writes[id]));
-            if let Some((id, other)) = after {
+            // It may be kept on another shard, and be lost with this one on theirs.
+            let is_kept_behind = |(id, _): &(&WriteId, &usize)| {
+                self.writes[gone].is_before(&self.writes[*id]) && !cannot_tell(&self.writes[*id])
+            };
+            if let Some((id, other)) = kept.iter().find(is_kept_behind) {
                 let (gone, kept) = (&self.writes[gone], &self.writes[id]);
                 return Err(format!(
                     "of shards {:?} one lost a write to {} and kept a later one to {}: {gone:?}, {kept:?}",
