@@ -14,8 +14,6 @@ pub enum Canary {
     IgnoreShortWrite,
     /// A sync that failed is tried once more, and believed.
     RetryFailedSync,
-    /// Blocks behind a cut are left readable, and recovery takes batches of an earlier life for the log's next.
-    AcceptEarlierLife,
     /// Recovery ends the log at damage below the durable mark as if nothing had been behind it.
     StopAtDamage,
     /// Recovery leaves out the last record of a log.
@@ -30,18 +28,31 @@ pub enum Canary {
     ShowCommitInPart,
     /// An opening keeps a part of a commit whose other parts are not there.
     KeepLonelyPart,
+    /// A lock is granted whoever else holds it.
+    GrantBesideHolder,
+    /// An opening does not read back who holds a lock.
+    ForgetHold,
+    /// The ephemeral keys of a session that has ended stay.
+    KeepKeysOfSession,
+    /// Watches are not told of deletes.
+    LeaveOutDeletes,
+    /// Nothing that a transaction read or scanned is looked at again when it commits.
+    SkipReadCheck,
+    /// Blocks behind a cut are left readable, and recovery takes batches of an earlier life for the log's next (`tests/planted.rs`).
+    AcceptEarlierLife,
     /// Watches are told of what one shard shows without a look at what others have under way (`tests/planted.rs`).
     HandOutEarly,
+    /// The last in a line is served first (`tests/planted.rs`).
+    ServeOutOfTurn,
 }
 
 impl Canary {
     /// Those that the scenarios of the crate `corering-sim` find; the others are found by tests that say so.
-    pub const ALL: [Canary; 12] = [
+    pub const ALL: [Canary; 16] = [
         Canary::AcknowledgeBeforeSync,
         Canary::SkipDirectorySync,
         Canary::IgnoreShortWrite,
         Canary::RetryFailedSync,
-        Canary::AcceptEarlierLife,
         Canary::StopAtDamage,
         Canary::CutOneRecordEarly,
         Canary::ForgetExpiry,
@@ -49,6 +60,11 @@ impl Canary {
         Canary::GuardOutlivesLease,
         Canary::ShowCommitInPart,
         Canary::KeepLonelyPart,
+        Canary::GrantBesideHolder,
+        Canary::ForgetHold,
+        Canary::KeepKeysOfSession,
+        Canary::LeaveOutDeletes,
+        Canary::SkipReadCheck,
     ];
 }
 

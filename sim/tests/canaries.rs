@@ -49,7 +49,6 @@ found! {
     a_directory_sync_that_is_left_out_is_found: SkipDirectorySync,
     a_short_write_that_is_ignored_is_found: IgnoreShortWrite,
     a_failed_sync_that_is_tried_again_is_found: RetryFailedSync,
-    a_frame_of_an_earlier_life_is_found: AcceptEarlierLife,
     an_end_at_damage_in_the_middle_of_the_log_is_found: StopAtDamage,
     a_log_cut_one_record_early_is_found: CutOneRecordEarly,
     a_forgotten_expiry_is_found: ForgetExpiry,
@@ -57,4 +56,9 @@ found! {
     a_guard_that_outlives_its_lease_is_found: GuardOutlivesLease,
     a_commit_over_shards_that_is_shown_in_part_is_found: ShowCommitInPart,
     a_part_of_a_commit_that_is_kept_without_the_others_is_found: KeepLonelyPart,
+    a_lock_that_is_granted_beside_its_holder_is_found: GrantBesideHolder,
+    a_hold_that_an_opening_forgot_is_found: ForgetHold,
+    ephemeral_keys_that_outlive_their_session_are_found: KeepKeysOfSession,
+    a_delete_that_watches_are_not_told_of_is_found: LeaveOutDeletes,
+    a_commit_that_does_not_look_at_what_it_read_is_found: SkipReadCheck,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::transaction::{Key, TransactionId};
 use super::{Client, Isolation, Keys, Snapshot, Transaction, TransactionOptions, WriteOptions};
+use crate::canary::{Canary, planted};
 use crate::error::{Error, Result};
 use crate::format::fate::{FATES, TAGS, fate_key, tag_of};
 use crate::ids::{CommitTs, Expiry, Kind, ShardId};
@@ -57,6 +58,26 @@ impl Check {
         if self.life.is_wounded() {
             return refuse(TxError::Wounded);
         }
+        if !planted(Canary::SkipReadCheck) {
+            self.check_reads(tx)?;
+        }
+        for key @ (keyspace, name) in writes.keys() {
+            if tx.is_kept_by_other(*keyspace, name, self.life.number)? {
+                return refuse(TxError::Kept { key: name[..].into() });
+            }
+            if let (Isolation::Snapshot, Some(view)) = (self.isolation, &self.view)
+                && !self.kept.contains(key)
+                && tx.last_change(*keyspace, name)? > view.mark(tx.shard_of(name))
+            {
+                return refuse(TxError::Changed { key: name[..].into() });
+            }
+        }
+        Ok(())
+    }
+
+    /// What it read and scanned would be answered in the same way now.
+    fn check_reads(&self, tx: &Tx<'_>) -> Result<()> {
+        let refuse = |refusal| Err(Error::Tx(refusal));
         for (key @ (keyspace, name), seen) in &self.reads {
             let holds = match self.isolation {
                 Isolation::Snapshot if !self.kept.contains(key) => continue,
@@ -77,17 +98,6 @@ impl Check {
             }
             if self.expires.is_past(tx.now_ms()) {
                 return refuse(TxError::RangeChanged);
-            }
-        }
-        for key @ (keyspace, name) in writes.keys() {
-            if tx.is_kept_by_other(*keyspace, name, self.life.number)? {
-                return refuse(TxError::Kept { key: name[..].into() });
-            }
-            if let (Isolation::Snapshot, Some(view)) = (self.isolation, &self.view)
-                && !self.kept.contains(key)
-                && tx.last_change(*keyspace, name)? > view.mark(tx.shard_of(name))
-            {
-                return refuse(TxError::Changed { key: name[..].into() });
             }
         }
         Ok(())

@@ -42,7 +42,7 @@ pub struct Waiter<R> {
 #[derive(Clone, Copy, Default)]
 pub struct Ends {
     pub first: Option<WaiterId>,
-    last: Option<WaiterId>,
+    pub last: Option<WaiterId>,
 }
 
 #[derive(Clone, Copy, Default)]

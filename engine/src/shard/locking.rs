@@ -11,6 +11,7 @@ use super::line::Need;
 use super::lock_counts::LockCounts;
 use super::lock_request::{LockRequest, Released, Wait};
 use super::waits::Waits;
+use crate::canary::{Canary, planted};
 use crate::error::{Error, Result};
 use crate::format::block::Op;
 use crate::format::hold::{HOLDS, StoredHold, hold_key};
@@ -77,6 +78,9 @@ impl Locks {
 
     /// A hold that was read back. Its lease begins anew; the hold of a session that is gone is ended first of all.
     pub fn restore(&mut self, name: &[u8], session: SessionId, hold: StoredHold, version: CommitTs, now_ms: u64) {
+        if planted(Canary::ForgetHold) {
+            return;
+        }
         let token = hold.token.unwrap_or(FencingToken(version.0));
         let new = NewHold {
             session,

@@ -356,7 +356,7 @@ fn check_order(world: &World) -> Result<u64, String> {
 }
 
 #[derive(Clone, Copy, Default, Debug)]
-struct Counts {
+pub struct Counts {
     grants: u64,
     dead: u64,
     calls: usize,
@@ -387,7 +387,7 @@ fn record(seed: u64) -> Result<(History<Op, Ret>, Counts), String> {
     Ok((history, counts))
 }
 
-fn run(seed: u64) -> Result<Counts, String> {
+pub fn run(seed: u64) -> Result<Counts, String> {
     let (history, mut counts) = record(seed)?;
     let accepted = linear::check(history).map_err(text)?;
     (counts.calls, counts.unanswered) = (accepted.calls, accepted.unanswered);

@@ -235,7 +235,7 @@ async fn check(life: Life<Model>, seed: u64) -> Result<(), String> {
     open.write(&life, &mut Rng::stream(seed, "after"), true).await
 }
 
-fn run(seed: u64) -> Result<Summary, String> {
+pub fn run(seed: u64) -> Result<Summary, String> {
     let mut plan = Plan::new("the_log_survives_every_death", seed);
     plan.config = SimConfig { step_budget: 100_000, ..plan.config };
     let scenario = move |life: Life<Model>| -> LocalFuture<'static, _> { Box::pin(scenario(life, seed)) };
