@@ -125,8 +125,6 @@ pub trait File: Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Map the whole file for reading. On a failing disk the process gets SIGBUS (docs/c-abi.md says so to hosts).
     fn map(&self) -> io::Result<Mapping>;
-    /// Reads of these bytes will come: the kernel may fetch them. Only a hint.
-    fn will_need(&self, _offset: u64, _len: u64) {}
     /// For the implementation of [`Executor::io`] to find its own.
     fn as_any(&self) -> &dyn Any;
 }

@@ -597,7 +597,10 @@ impl ShardCore {
                 self.serve_unserved();
                 self.tick_missed();
             }
-            Err(error) => self.poison(error.stage, error.to_string()),
+            Err(error) => {
+                self.log.failed();
+                self.poison(error.stage, error.to_string());
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Keeps a shard's tables: which are in force, what the manifest says of them, and the files.
 //!
 //! Guards: a table is read only once its bytes, its name and the manifest that names it are durable, and removed only once no
-//! manifest does.
+//! manifest does; what it was made of is let go only once the disk has given back every block of it.
 //! Crash leaves: files that no manifest names; the next opening removes them.
 
 use std::cell::RefCell;
@@ -16,7 +16,7 @@ use crate::format::manifest::{Manifest, TableMeta};
 use crate::ids::{CommitTs, Keyspace, Lsn, ShardId};
 use crate::mirror::MirrorFile;
 use crate::ring::Ring;
-use crate::runtime::{Clock, Executor, Fs, OpenMode};
+use crate::runtime::{AlignedBuf, Clock, Executor, File, Fs, IoBuf, IoOp, OpenMode};
 use crate::table::Memtable;
 use crate::table::compaction::{self, Job, Limits, Retention, RunTarget, TABLE_BYTES};
 use crate::table::file::{Table, TableIdentity, file_name, parse_file_name};
@@ -24,9 +24,8 @@ use crate::table::source::Source;
 use crate::table::table_set::{Run, TableSet};
 use crate::txn::snapshots::Snapshots;
 
-/// Bytes of a run that are fetched into memory when it was written, and how many at a time.
-const WARM_MAX: u64 = 1 << 30;
-const WARM_STEP: usize = 512 << 10;
+/// Bytes of a written table that are read back at a time.
+const READ_BACK: usize = 512 << 10;
 
 /// The tables of one shard. Used on its own thread; nothing is borrowed across an await.
 pub struct Keeper {
@@ -169,8 +168,7 @@ impl Keeper {
         let sources: Vec<Source> = memtables.iter().cloned().map(Source::Memtable).collect();
         let max_ts = memtables.iter().map(|m| m.max_ts()).max().unwrap_or(CommitTs::ZERO);
         let metas = self.write_run(executor, self.shard, &sources, &retention, None, ring_version).await?;
-        let run = self.open_run(&metas)?;
-        self.warm(executor, &metas).await;
+        let run = self.read_back(executor, self.shard, &metas).await?;
         self.change(|manifest, tables| {
             if !metas.is_empty() {
                 manifest.runs.insert(0, metas);
@@ -206,8 +204,7 @@ impl Keeper {
         let own = |keyspace: Keyspace, key: &[u8]| ring.owner_of_key(placed_by(keyspace, key)) == self.shard;
         let retention = Retention { snapshots, bottom: job.bottom, now_ms, keep: Some(&own) };
         let metas = self.write_run(executor, self.shard, &sources, &retention, None, ring_version).await?;
-        let run = self.open_run(&metas)?;
-        self.warm(executor, &metas).await;
+        let run = self.read_back(executor, self.shard, &metas).await?;
         let gone: BTreeSet<u64> = old.iter().flat_map(Run::metas).map(|table| table.id).collect();
         let tables = self.change(|manifest, tables| {
             let merged = tables.with_merged(&old, run);
@@ -261,27 +258,25 @@ impl Keeper {
         Ok(metas)
     }
 
-    fn open_run(&self, metas: &[TableMeta]) -> Result<Run> {
-        let tables = metas.iter().map(|meta| open_table(&self.home, self.shard, meta));
-        Ok(Run::new(tables.collect::<Result<_>>()?))
-    }
-
-    /// Tables are written past the kernel's memory and read through it. What was in memory until now, or in tables that had been read, would
-    /// come from the disk, a page at a time in the middle of reads; so it is fetched before they see it. Not so much that it
-    /// would drive out what is of more use.
-    async fn warm(&self, executor: &Rc<dyn Executor>, metas: &[TableMeta]) {
-        if metas.iter().map(|table| table.bytes).sum::<u64>() > WARM_MAX {
-            return;
-        }
-        for table in metas {
-            let path = self.paths.tables.join(file_name(table.id));
-            // Whether it can be opened shows elsewhere.
-            let Ok(file) = self.home.fs.open(&path, OpenMode::Read) else { continue };
-            for at in (0..table.bytes).step_by(WARM_STEP) {
-                file.will_need(at, (table.bytes - at).min(WARM_STEP as u64));
+    /// Tables are written past the kernel's memory: what it has of them comes from the disk. If that lost a write, or put it elsewhere, it
+    /// is found here, while the run can be made again. And readers, who find these keys in memory or in tables that were read before,
+    /// will not wait for the disk in the middle of a get.
+    async fn read_back(&self, executor: &Rc<dyn Executor>, of: ShardId, metas: &[TableMeta]) -> Result<Run> {
+        let mut buf = IoBuf::heap(AlignedBuf::zeroed(READ_BACK), READ_BACK);
+        let mut tables = Vec::with_capacity(metas.len());
+        for meta in metas {
+            let (file, table) = open_table(&self.home, of, meta)?;
+            let mut checked = 0;
+            for at in (0..meta.bytes).step_by(READ_BACK) {
+                let done = executor.io(&file, IoOp::Read { offset: at, buf }).await;
+                done.result.map_err(|e| Error::io_at("read back", file.path(), at, e))?;
+                buf = done.buf.expect("a read gives its buffer back");
+                checked = table.check_blocks(checked, at + READ_BACK as u64)?;
                 executor.yield_now().await;
             }
+            tables.push(table);
         }
+        Ok(Run::new(tables))
     }
 
     /// Change manifest and tables together: on disk first, then in memory. Not after a failed sync.
@@ -360,13 +355,15 @@ impl Keeper {
         let sources: Vec<Source> = tables.runs().iter().cloned().map(Source::Run).collect();
         let theirs = |keyspace: Keyspace, key: &[u8]| to.owner_of_key(placed_by(keyspace, key)) == destination;
         let retention = Retention { snapshots: &[], bottom: true, now_ms, keep: Some(&theirs) };
-        self.write_run(executor, destination, &sources, &retention, Some(first_file), ring_version).await
+        let metas = self.write_run(executor, destination, &sources, &retention, Some(first_file), ring_version).await?;
+        self.read_back(executor, destination, &metas).await?;
+        Ok(metas)
     }
 
     /// Name tables that others copied here; each source's are one run. `newest` is the last commit of all shards: the shard that
     /// made it may be gone afterwards, and its number must not be given out again.
     pub fn take_in(&self, runs: Vec<Vec<TableMeta>>, newest: CommitTs) -> Result<()> {
-        let opened: Vec<Run> = runs.iter().map(|run| self.open_run(run)).collect::<Result<_>>()?;
+        let opened: Vec<Run> = runs.iter().map(|run| open_run(&self.home, self.shard, run)).collect::<Result<_>>()?;
         self.change(|manifest, tables| {
             for run in &runs {
                 let last = run.iter().map(|table| table.id).max().unwrap_or(0);
@@ -426,14 +423,16 @@ fn remove_unnamed_files(fs: &Arc<dyn Fs>, paths: &ShardPaths, manifest: &Manifes
 }
 
 pub(crate) fn open_tables(home: &Home, shard: ShardId, manifest: &Manifest) -> Result<TableSet> {
-    let run = |metas: &Vec<TableMeta>| -> Result<Run> {
-        let tables = metas.iter().map(|meta| open_table(home, shard, meta));
-        Ok(Run::new(tables.collect::<Result<_>>()?))
-    };
-    Ok(TableSet::new(manifest.runs.iter().map(run).collect::<Result<_>>()?))
+    let runs = manifest.runs.iter().map(|metas| open_run(home, shard, metas));
+    Ok(TableSet::new(runs.collect::<Result<_>>()?))
 }
 
-fn open_table(home: &Home, shard: ShardId, meta: &TableMeta) -> Result<Arc<Table>> {
+fn open_run(home: &Home, shard: ShardId, metas: &[TableMeta]) -> Result<Run> {
+    let tables = metas.iter().map(|meta| open_table(home, shard, meta).map(|(_, table)| table));
+    Ok(Run::new(tables.collect::<Result<_>>()?))
+}
+
+fn open_table(home: &Home, shard: ShardId, meta: &TableMeta) -> Result<(Arc<dyn File>, Arc<Table>)> {
     let path = ShardPaths::of(shard).tables.join(file_name(meta.id));
     let shown = home.fs.root().join(&path);
     let file = home.fs.open(&path, OpenMode::Read).map_err(|e| Error::io("open", &shown, e))?;
@@ -441,5 +440,5 @@ fn open_table(home: &Home, shard: ShardId, meta: &TableMeta) -> Result<Arc<Table
     if table.meta() != meta {
         return Err(Error::corrupt(shown, 0, "the table is not the one that the manifest describes"));
     }
-    Ok(Arc::new(table))
+    Ok((file, Arc::new(table)))
 }

@@ -4,6 +4,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::background::{Reserve, ShardTasks, checkpointer, flusher, lock_keeper, merger, pump, spare_keeper};
 use super::core::{CoreParts, ShardCore};
@@ -169,8 +170,20 @@ async fn serve(handle: Arc<ShardHandle>, tasks: Rc<ShardTasks>, spawns: Arc<Mail
     );
     handle.close.wait().await;
     let ended = end(&handle).await;
+    still(&handle, &executor).await;
     tasks.remove_retired();
     ended
+}
+
+/// How often is looked whether a log is still.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Until no write of this opening can reach the log any more, so that another may begin in this process: of a shard that stopped, nobody
+/// waits for the write that was under way then.
+async fn still(handle: &Arc<ShardHandle>, executor: &Rc<dyn Executor>) {
+    while !handle.with_core(|core| core.log_mut().end()) {
+        executor.sleep(LOOK).await;
+    }
 }
 
 /// Make everything durable, then write it as tables, so that the next opening has little to replay.

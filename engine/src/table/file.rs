@@ -147,6 +147,16 @@ impl Table {
         Ok(block)
     }
 
+    /// Check the checksums of the blocks from `first` on that end before the byte `upto`. Gives the first that does not.
+    pub fn check_blocks(&self, first: usize, upto: u64) -> Result<usize> {
+        let mut number = first;
+        while let Some(place) = self.fences.place(number).filter(|place| place.at + u64::from(place.len) <= upto) {
+            self.block_at(place, number, CheckCrc::Always)?;
+            number += 1;
+        }
+        Ok(number)
+    }
+
     /// The block that holds the first version not before this one, which lies within the table's bounds; none if all
     /// are before it.
     fn search(&self, keyspace: Keyspace, key: &[u8], ts: CommitTs) -> Result<Option<(usize, BlockPlace)>> {

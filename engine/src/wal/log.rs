@@ -119,6 +119,8 @@ pub struct Log {
     sealed: VecDeque<Sealed>,
     heap_batches: usize,
     in_flight: bool,
+    /// Nothing is written any more.
+    ended: bool,
     /// Where the last frame of the last batch ended; `None` before the first of this life.
     exact_end: Option<Lsn>,
     /// The number of the segment that the flush under way begins.
@@ -151,6 +153,7 @@ impl Log {
             sealed: VecDeque::new(),
             heap_batches: 0,
             in_flight: false,
+            ended: false,
             exact_end: None,
             rolling: None,
             want_durable: Lsn::ZERO,
@@ -353,16 +356,22 @@ impl Log {
 
     /// Whether a flush would have something to do now, or does.
     pub fn has_work(&self) -> bool {
-        self.in_flight || !self.sealed.is_empty() || self.want_durable > self.marks.durable()
+        !self.ended && (self.in_flight || !self.sealed.is_empty() || self.want_durable > self.marks.durable())
     }
 
     pub fn is_in_flight(&self) -> bool {
         self.in_flight
     }
 
+    /// No flush begins from now on. Says whether none is under way.
+    pub fn end(&mut self) -> bool {
+        self.ended = true;
+        !self.in_flight
+    }
+
     /// The next step. While a flush is out there is none.
     pub fn begin(&mut self, now_ns: u64) -> Next {
-        if self.in_flight {
+        if self.in_flight || self.ended {
             return Next::Idle { until_ns: None };
         }
         if self.sync_due_ns.is_some_and(|due| due <= now_ns) {
@@ -452,6 +461,11 @@ impl Log {
         if synced {
             self.marks.set_durable(self.marks.written());
         }
+    }
+
+    /// The flush under way failed: nothing is written any more.
+    pub fn failed(&mut self) {
+        (self.in_flight, self.ended) = (false, true);
     }
 
     /// The number and size that the next spare should have, if one is missing or too small.

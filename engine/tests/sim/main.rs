@@ -6,6 +6,7 @@ mod course;
 mod engine;
 mod faults;
 mod history;
+mod lies;
 mod lock_history;
 mod locks;
 #[path = "../support/register.rs"]

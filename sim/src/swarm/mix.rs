@@ -249,7 +249,7 @@ pub const LIES: [FaultRow; 8] = [
         "table",
         "*.table",
         Fault::LostWrite,
-        "index, filter and footer are verified before a manifest names it, and it is made again; a block of a longer table is when it is read, and refused by its place",
+        "all of it is read back and verified before a manifest names it, and it is made again",
     ),
     row("table", "*.table", Fault::MisdirectedWrite, "the same"),
     row("manifest", "*/manifest", Fault::LostWrite, "the other copy stands, and repairs it at the next opening"),

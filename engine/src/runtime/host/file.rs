@@ -145,10 +145,6 @@ impl File for HostFile {
         map::whole(&self.file).map(|bytes| Mapping::new(Arc::new(bytes)))
     }
 
-    fn will_need(&self, offset: u64, len: u64) {
-        sys::will_need(&self.file, offset, len);
-    }
-
     fn as_any(&self) -> &dyn Any {
         self
     }

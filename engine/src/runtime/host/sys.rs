@@ -191,13 +191,6 @@ pub fn sync_once(file: &File) -> io::Result<()> {
     check(i64::from(unsafe { libc::fsync(file.as_raw_fd()) })).map(drop)
 }
 
-/// Have the kernel fetch these bytes of a file into its memory; only a hint, so that nothing is told of it.
-pub fn will_need(file: &File, offset: u64, len: u64) {
-    let (Ok(offset), Ok(len)) = (libc::off_t::try_from(offset), libc::off_t::try_from(len)) else { return };
-    // SAFETY: takes no pointers.
-    unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, libc::POSIX_FADV_WILLNEED) };
-}
-
 /// Add one to an event counter.
 pub fn add_event(event: BorrowedFd<'_>) -> io::Result<()> {
     let one = 1_u64.to_ne_bytes();
