@@ -47,7 +47,7 @@ impl Executor for ReadOnly {
         Box::pin(std::future::ready(perform(file, op)))
     }
 
-    fn durable_way(&self, _len: usize) -> DurableWay {
+    fn durable_way(&self, _len: usize, _waiting: usize) -> DurableWay {
         DurableWay::Blocking
     }
 }

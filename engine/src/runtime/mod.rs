@@ -213,8 +213,8 @@ pub trait Executor {
     fn net(&self) -> Option<net::Net> {
         None
     }
-    /// How this core best makes a write of `len` bytes durable.
-    fn durable_way(&self, len: usize) -> DurableWay;
+    /// How this core best makes a write of `len` bytes durable, for which so many wait.
+    fn durable_way(&self, len: usize, waiting: usize) -> DurableWay;
     /// Making a write of `len` bytes durable this way took so long.
     fn durable_took(&self, _way: DurableWay, _len: usize, _ns: u64) {}
 }

@@ -21,6 +21,7 @@ use crate::ids::CommitTs;
 use crate::pending::pending;
 use crate::root::Root;
 use crate::runtime::{Clock, Executor};
+use crate::table::Progress;
 use crate::txn::timestamps::Timestamps;
 use crate::wal::{Next, Segment, Spare, flush};
 
@@ -51,6 +52,7 @@ pub struct Reserve {
 impl ShardTasks {
     /// At the end: files kept for later use are of none any more.
     pub fn remove_retired(&self) {
+        self.keeper.remove_retired();
         let dir = self.handle.with_core(|core| core.log().dir().clone());
         for old in self.retired.borrow_mut().drain(..) {
             if let Err(error) = dir.recycle(old, None) {
@@ -95,9 +97,10 @@ pub async fn lock_keeper(tasks: Rc<ShardTasks>) {
 pub async fn flusher(tasks: Rc<ShardTasks>) {
     let handle = &tasks.handle;
     loop {
-        match handle.begin_flush() {
+        let (next, waiting) = handle.with_core(|core| (core.begin_flush(), core.waiting()));
+        match next {
             Next::Flush(plan) => {
-                let outcome = flush::perform(&tasks.executor, &*tasks.clock, plan).await;
+                let outcome = flush::perform(&tasks.executor, &*tasks.clock, plan, waiting).await;
                 handle.finish_flush(outcome);
                 // Let those who were answered write again before the next batch leaves.
                 tasks.executor.yield_now().await;
@@ -213,7 +216,10 @@ async fn checkpoint_once(tasks: &ShardTasks) -> Result<bool> {
     settle(tasks, newest).await?;
     tasks.reserve.root.reserve_ahead_of(tasks.reserve.timestamps.last())?;
     let memtables: Vec<_> = sealed.iter().rev().map(|s| Arc::clone(&s.memtable)).collect();
-    let tables = tasks.keeper.write_checkpoint(&tasks.executor, &memtables, end).await.inspect_err(|error| {
+    let tell = |parts| handle.with_core(|core| core.checkpoint_came_to(parts));
+    let progress = Progress::new(&memtables, &tell);
+    let written = tasks.keeper.write_checkpoint(&tasks.executor, &memtables, end, &progress).await;
+    let tables = written.inspect_err(|error| {
         stop_if_final(handle, error);
     })?;
     let trimmed = handle.with_core(|core| core.checkpointed(sealed.len(), end, tables));
@@ -255,12 +261,21 @@ fn stop_if_final(handle: &ShardHandle, error: &Error) {
 pub async fn merger(tasks: Rc<ShardTasks>) {
     let handle = &tasks.handle;
     loop {
-        match tasks.keeper.merge_once(&tasks.executor).await {
-            Ok(Some(tables)) => handle.with_core(|core| core.merged(tables)),
-            Ok(None) => handle.merge.wait().await,
+        let merged = tasks.keeper.merge_once(&tasks.executor).await;
+        match &merged {
+            Ok(Some(tables)) => handle.with_core(|core| core.merged(Arc::clone(tables))),
+            Ok(None) => {}
             Err(error) => {
-                stop_if_final(handle, &error);
+                stop_if_final(handle, error);
                 tracing::warn!(shard = handle.view.id.0, %error, "a merge of tables failed; will try again");
+            }
+        }
+        let some_are_read = tasks.keeper.remove_unread(&tasks.executor).await;
+        match merged {
+            Ok(Some(_)) => {}
+            Ok(None) if !some_are_read => handle.merge.wait().await,
+            Ok(None) => or(handle.merge.wait(), tasks.executor.sleep(RETRY)).await,
+            Err(_) => {
                 or(handle.merge.wait(), tasks.executor.sleep(RETRY)).await;
                 tasks.executor.sleep(RETRY).await;
             }

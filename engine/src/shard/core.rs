@@ -117,6 +117,8 @@ pub struct ShardCore {
     pub(super) sealed: VecDeque<SealedMemtable>,
     pub(super) tables: Arc<TableSet>,
     pub(super) waiters: VecDeque<Waiter>,
+    /// How far the checkpoint under way has come; see [`Progress`].
+    pub(super) checkpoint_parts: u32,
     pub(super) stalled: Option<Stalled>,
     pub(super) checkpoint_waiters: Vec<(Lsn, Reply)>,
     /// Why the last checkpoints failed; none once one succeeds.
@@ -179,6 +181,7 @@ impl ShardCore {
             sealed,
             tables,
             waiters: VecDeque::new(),
+            checkpoint_parts: 0,
             stalled: None,
             checkpoint_waiters: Vec::new(),
             no_tables: None,
@@ -638,7 +641,7 @@ impl ShardCore {
 
     /// Whether a waiting thread would find a flush to perform.
     pub fn wants_flush(&self) -> bool {
-        self.log.has_work() && !self.log.is_in_flight() && self.view.poisoned().is_none()
+        self.log.wants_flush() && self.view.poisoned().is_none()
     }
 }
 

@@ -237,11 +237,6 @@ impl ShardHandle {
         self.inbox.is_empty()
     }
 
-    /// The next step of the log.
-    pub fn begin_flush(&self) -> Next {
-        self.with_core(ShardCore::begin_flush)
-    }
-
     pub fn finish_flush(&self, outcome: std::result::Result<FlushPlan, FlushError>) {
         self.with_core(|core| core.finish_flush(outcome));
         // Room may have appeared for who waits.
@@ -295,6 +290,18 @@ impl Drop for Held<'_> {
     }
 }
 
+/// A flush that is performed by a caller's thread.
+struct Lent<'a>(&'a ShardHandle);
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        // Nobody else will say how it ended, and a close would wait for that.
+        if std::thread::panicking() {
+            self.0.with_core(|core| core.log_mut().failed());
+        }
+    }
+}
+
 impl Helper for ShardHandle {
     /// Flush in the calling thread as long as its answer is missing and nobody else flushes.
     fn help(&self, ready: &dyn Fn() -> bool) {
@@ -308,7 +315,9 @@ impl Helper for ShardHandle {
             self.release(core);
             match next {
                 Next::Flush(plan) => {
+                    let lent = Lent(self);
                     let outcome = perform_blocking(plan);
+                    drop(lent);
                     self.finish_flush(outcome);
                 }
                 Next::Idle { .. } => return,

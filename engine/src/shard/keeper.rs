@@ -5,7 +5,7 @@
 //! Crash leaves: files that no manifest names; the next opening removes them.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,13 +17,15 @@ use crate::ids::{CommitTs, Keyspace, Lsn, ShardId};
 use crate::mirror::MirrorFile;
 use crate::ring::Ring;
 use crate::runtime::{AlignedBuf, Clock, Executor, File, Fs, IoBuf, IoOp, OpenMode};
-use crate::table::Memtable;
 use crate::table::compaction::{self, Job, Limits, Retention, RunTarget, TABLE_BYTES};
 use crate::table::file::{Table, TableIdentity, file_name, parse_file_name};
 use crate::table::source::Source;
 use crate::table::table_set::{Run, TableSet};
+use crate::table::{Memtable, Progress};
 use crate::txn::snapshots::Snapshots;
 
+/// Bytes of a file that is removed which are freed between two yields: half a millisecond or so.
+const SHORTEN: u64 = 1 << 20;
 /// Bytes of a written table that are read back at a time.
 const READ_BACK: usize = 512 << 10;
 
@@ -40,6 +42,8 @@ struct State {
     manifest: Manifest,
     tables: Arc<TableSet>,
     serving: Option<Serving>,
+    /// Runs that no manifest names any more, which readers may still use; their files are there.
+    retired: Vec<Run>,
     /// The first failed sync. A checkpoint and a merge share a directory: what one of them was told is lost may be the other's
     /// name too, and no later sync would say so.
     failed_sync: Option<Error>,
@@ -99,7 +103,8 @@ impl Keeper {
         }
         remove_unnamed_files(&home.fs, &paths, &manifest)?;
         let tables = Arc::new(open_tables(home, shard, &manifest)?);
-        let state = State { mirror: keeper_mirror, manifest, tables, serving: None, failed_sync: None };
+        let state =
+            State { mirror: keeper_mirror, manifest, tables, serving: None, retired: Vec::new(), failed_sync: None };
         Ok(Keeper { state: RefCell::new(state), home: home.clone(), shard, paths })
     }
 
@@ -144,6 +149,7 @@ impl Keeper {
         executor: &Rc<dyn Executor>,
         memtables: &[Arc<Memtable>],
         end: Lsn,
+        progress: &Progress<'_>,
     ) -> Result<Arc<TableSet>> {
         let serving = self.serving();
         let snapshots = serving.snapshots.list(self.shard);
@@ -154,7 +160,7 @@ impl Keeper {
             bottom: self.state.borrow().tables.is_empty(),
             keep: None,
         };
-        self.checkpoint_as(executor, memtables, end, retention, serving.ring_version).await
+        self.checkpoint_as(executor, memtables, end, retention, serving.ring_version, Some(progress)).await
     }
 
     async fn checkpoint_as(
@@ -164,11 +170,12 @@ impl Keeper {
         end: Lsn,
         retention: Retention<'_>,
         ring_version: u64,
+        progress: Option<&Progress<'_>>,
     ) -> Result<Arc<TableSet>> {
         let sources: Vec<Source> = memtables.iter().cloned().map(Source::Memtable).collect();
         let max_ts = memtables.iter().map(|m| m.max_ts()).max().unwrap_or(CommitTs::ZERO);
-        let metas = self.write_run(executor, self.shard, &sources, &retention, None, ring_version).await?;
-        let run = self.read_back(executor, self.shard, &metas).await?;
+        let order = RunOrder { progress, ..self.own_run(&sources, &retention, ring_version) };
+        let (run, metas) = self.write_run(executor, order).await?;
         self.change(|manifest, tables| {
             if !metas.is_empty() {
                 manifest.runs.insert(0, metas);
@@ -203,30 +210,23 @@ impl Keeper {
         let sources: Vec<Source> = old.iter().cloned().map(Source::Run).collect();
         let own = |keyspace: Keyspace, key: &[u8]| ring.owner_of_key(placed_by(keyspace, key)) == self.shard;
         let retention = Retention { snapshots, bottom: job.bottom, now_ms, keep: Some(&own) };
-        let metas = self.write_run(executor, self.shard, &sources, &retention, None, ring_version).await?;
-        let run = self.read_back(executor, self.shard, &metas).await?;
-        let gone: BTreeSet<u64> = old.iter().flat_map(Run::metas).map(|table| table.id).collect();
+        let (run, _) = self.write_run(executor, self.own_run(&sources, &retention, ring_version)).await?;
         let tables = self.change(|manifest, tables| {
             let merged = tables.with_merged(&old, run);
             manifest.runs = merged.metas();
             merged
         })?;
-        for id in gone {
-            self.remove_table(id);
-        }
+        self.state.borrow_mut().retired.extend(old);
         Ok(tables)
     }
 
-    /// Write a run into a shard's directory and make its names durable. Numbers come from the manifest, or from `first_file`.
-    async fn write_run(
-        &self,
-        executor: &Rc<dyn Executor>,
-        into: ShardId,
-        sources: &[Source],
-        retention: &Retention<'_>,
-        first_file: Option<u64>,
-        ring_version: u64,
-    ) -> Result<Vec<TableMeta>> {
+    fn own_run<'a>(&self, sources: &'a [Source], retention: &'a Retention<'a>, ring_version: u64) -> RunOrder<'a> {
+        RunOrder { into: self.shard, sources, retention, first_file: None, ring_version, progress: None }
+    }
+
+    /// Write a run into a shard's directory, make its names durable, and read it back: a manifest may name it.
+    async fn write_run(&self, executor: &Rc<dyn Executor>, order: RunOrder<'_>) -> Result<(Run, Vec<TableMeta>)> {
+        let RunOrder { into, sources, retention, first_file, ring_version, progress } = order;
         let dir = ShardPaths::of(into).tables;
         let mut given = 0;
         let mut next_id = || match first_file {
@@ -249,19 +249,27 @@ impl Keeper {
             ring_version,
             next_file: &mut next_id,
             table_bytes: TABLE_BYTES,
+            progress,
         };
         let metas = compaction::write_run(sources, target, retention).await?;
         if !metas.is_empty() {
             let synced = sync_dir(&self.home.fs, &dir);
             self.state.borrow_mut().note(synced)?;
         }
-        Ok(metas)
+        Ok((self.read_back(executor, into, &metas, progress).await?, metas))
     }
 
     /// Tables are written past the kernel's memory: what it has of them comes from the disk. If that lost a write, or put it elsewhere, it
     /// is found here, while the run can be made again. And readers, who find these keys in memory or in tables that were read before,
     /// will not wait for the disk in the middle of a get.
-    async fn read_back(&self, executor: &Rc<dyn Executor>, of: ShardId, metas: &[TableMeta]) -> Result<Run> {
+    async fn read_back(
+        &self,
+        executor: &Rc<dyn Executor>,
+        of: ShardId,
+        metas: &[TableMeta],
+        progress: Option<&Progress<'_>>,
+    ) -> Result<Run> {
+        let bytes = metas.iter().map(|meta| meta.bytes).sum();
         let mut buf = IoBuf::heap(AlignedBuf::zeroed(READ_BACK), READ_BACK);
         let mut tables = Vec::with_capacity(metas.len());
         for meta in metas {
@@ -272,6 +280,9 @@ impl Keeper {
                 done.result.map_err(|e| Error::io_at("read back", file.path(), at, e))?;
                 buf = done.buf.expect("a read gives its buffer back");
                 checked = table.check_blocks(checked, at + READ_BACK as u64)?;
+                if let Some(progress) = progress {
+                    progress.read_back(READ_BACK as u64, bytes);
+                }
                 executor.yield_now().await;
             }
             tables.push(table);
@@ -294,12 +305,67 @@ impl Keeper {
         Ok(tables)
     }
 
-    fn remove_table(&self, id: u64) {
-        let path = self.paths.tables.join(file_name(id));
-        if let Err(error) = self.home.fs.remove_file(&path) {
-            tracing::warn!(path = %path.display(), %error, "cannot remove a merged table; the next opening will");
+    /// Remove the files of merged runs that nobody reads any more. Says whether there are others.
+    pub async fn remove_unread(&self, executor: &Rc<dyn Executor>) -> bool {
+        loop {
+            // It stays in the list until it is gone, for a close in the meantime.
+            let unread = {
+                let retired = &mut self.state.borrow_mut().retired;
+                retired.iter_mut().find_map(|run| run.is_unshared().then(|| run.metas()))
+            };
+            let Some(metas) = unread else { return !self.state.borrow().retired.is_empty() };
+            for meta in &metas {
+                self.shorten(executor, meta).await;
+            }
+            let gone: Vec<Run> = {
+                let retired = &mut self.state.borrow_mut().retired;
+                retired.extract_if(.., |run| run.metas() == metas).collect()
+            };
+            self.remove_runs(&gone);
         }
     }
+
+    /// Free a file's memory and blocks in steps between which others are served: at one go it takes tens of milliseconds. Nobody may look
+    /// at its mapping any more.
+    async fn shorten(&self, executor: &Rc<dyn Executor>, meta: &TableMeta) {
+        let path = self.paths.tables.join(file_name(meta.id));
+        // Whatever fails here, the removal will say it.
+        let Ok(file) = self.home.fs.open(&path, OpenMode::ReadWrite) else { return };
+        let mut left = meta.bytes;
+        while left > 0 {
+            left = left.saturating_sub(SHORTEN);
+            if file.set_len(left).is_err() {
+                return;
+            }
+            executor.yield_now().await;
+        }
+    }
+
+    /// At the end: also the files of those that somebody still reads, who keeps their content.
+    pub fn remove_retired(&self) {
+        let retired = std::mem::take(&mut self.state.borrow_mut().retired);
+        self.remove_runs(&retired);
+    }
+
+    fn remove_runs(&self, runs: &[Run]) {
+        for table in runs.iter().flat_map(Run::tables) {
+            let path = self.paths.tables.join(file_name(table.meta().id));
+            if let Err(error) = self.home.fs.remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove a merged table; the next opening will");
+            }
+        }
+    }
+}
+
+/// A run to be written.
+struct RunOrder<'a> {
+    into: ShardId,
+    sources: &'a [Source],
+    retention: &'a Retention<'a>,
+    /// Its tables' numbers begin here; without it, the manifest gives them.
+    first_file: Option<u64>,
+    ring_version: u64,
+    progress: Option<&'a Progress<'a>>,
 }
 
 /// What a change of the shard count asks of a shard that does not serve.
@@ -314,7 +380,7 @@ impl Keeper {
     ) -> Result<()> {
         let bottom = self.state.borrow().tables.is_empty();
         let retention = Retention { snapshots: &[], bottom, now_ms, keep: None };
-        self.checkpoint_as(executor, memtables, end, retention, self.home.ring_version).await.map(drop)
+        self.checkpoint_as(executor, memtables, end, retention, self.home.ring_version, None).await.map(drop)
     }
 
     /// Nothing that the log still holds before `end` happened. It must not look as if it had, once [`Keeper::take_in`] has noted the last
@@ -355,9 +421,13 @@ impl Keeper {
         let sources: Vec<Source> = tables.runs().iter().cloned().map(Source::Run).collect();
         let theirs = |keyspace: Keyspace, key: &[u8]| to.owner_of_key(placed_by(keyspace, key)) == destination;
         let retention = Retention { snapshots: &[], bottom: true, now_ms, keep: Some(&theirs) };
-        let metas = self.write_run(executor, destination, &sources, &retention, Some(first_file), ring_version).await?;
-        self.read_back(executor, destination, &metas).await?;
-        Ok(metas)
+        let order = RunOrder {
+            into: destination,
+            first_file: Some(first_file),
+            ..self.own_run(&sources, &retention, ring_version)
+        };
+        let written = self.write_run(executor, order).await?;
+        Ok(written.1)
     }
 
     /// Name tables that others copied here; each source's are one run. `newest` is the last commit of all shards: the shard that

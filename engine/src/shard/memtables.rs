@@ -13,7 +13,7 @@ use crate::ids::{CommitTs, Lsn};
 use crate::runtime::BACKGROUND_WEIGHT;
 use crate::table::read_state::ReadState;
 use crate::table::table_set::TableSet;
-use crate::table::{Memtable, Order};
+use crate::table::{Memtable, Order, Progress};
 use crate::wal::{Room, Segment};
 
 /// Sealed memtables that may wait for their checkpoint before writers do.
@@ -21,6 +21,8 @@ const SEALED_MAX: usize = 4;
 /// What the background weighs, the foreground being 1000, with so many memtables waiting: the more, the slower are those that fill them, so
 /// that nobody has to stop until there is room.
 const WEIGHTS: [u32; SEALED_MAX + 1] = [BACKGROUND_WEIGHT, BACKGROUND_WEIGHT, 500, 1500, 4000];
+/// So many parts of a checkpoint's [`Progress::WHOLE`] are filled before it has come so far.
+const ROOM_AT_ONCE: u32 = Progress::WHOLE / 8;
 /// A memtable is written once its records lie in so many segments of the log, however few bytes they have: a durable write of a hundred
 /// bytes alone takes a block. So the log stays short, and its files go round rather than be made anew.
 pub(super) const LOG_SEGMENTS: u64 = 4;
@@ -33,9 +35,19 @@ pub struct SealedMemtable {
     pub end: Lsn,
 }
 
+/// How many bytes the active memtable may have, of a whole one's. When the most that may wait already do, it is filled at the pace of the
+/// checkpoint under way: writers wait often and briefly, not once for all of it.
+fn room(memtable_bytes: u64, sealed: usize, checkpoint_parts: u32) -> u64 {
+    if sealed < SEALED_MAX {
+        return memtable_bytes;
+    }
+    let parts = checkpoint_parts.clamp(ROOM_AT_ONCE, Progress::WHOLE);
+    memtable_bytes * u64::from(parts) / u64::from(Progress::WHOLE)
+}
+
 impl ShardCore {
     pub(super) fn memory_is_full(&mut self) -> bool {
-        let full = self.memory.bytes() >= self.memtable_bytes;
+        let full = self.memory.bytes() >= room(self.memtable_bytes, self.sealed.len(), self.checkpoint_parts);
         if !full && (self.memory.table().is_empty() || !self.log_is_long()) {
             return false;
         }
@@ -48,6 +60,13 @@ impl ShardCore {
             self.outbox.kick_background = true;
         }
         full
+    }
+
+    /// The checkpoint under way has done so many of its parts.
+    pub fn checkpoint_came_to(&mut self, parts: u32) {
+        // One that is tried again does not take room back.
+        self.checkpoint_parts = self.checkpoint_parts.max(parts);
+        self.outbox.kick_pump |= self.sealed.len() >= SEALED_MAX;
     }
 
     fn log_is_long(&self) -> bool {
@@ -151,6 +170,7 @@ impl ShardCore {
         self.sealed.drain(..count);
         self.tables = tables;
         self.no_tables = None;
+        self.checkpoint_parts = 0;
         self.publish();
         self.counters.checkpoints += 1;
         let sealed = &self.sealed;
@@ -190,5 +210,20 @@ impl ShardCore {
 
     pub fn memory_bytes(&self) -> u64 {
         self.memory.bytes() + self.sealed.iter().map(|sealed| sealed.memtable.bytes()).sum::<u64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_filled_at_the_pace_of_the_checkpoint_once_the_most_memtables_wait() {
+        let whole = 64 << 20;
+        assert_eq!(room(whole, SEALED_MAX - 1, 0), whole);
+        let rooms: Vec<u64> = (0..=Progress::WHOLE).map(|parts| room(whole, SEALED_MAX, parts)).collect();
+        assert_eq!((rooms[0], *rooms.last().unwrap()), (whole / 8, whole));
+        let step = whole / u64::from(Progress::WHOLE);
+        assert!(rooms.windows(2).all(|two| two[0] <= two[1] && two[1] - two[0] <= step));
     }
 }

@@ -5,13 +5,16 @@
 //! and expired values.
 //! On an error it removes what it wrote; after a crash, files that no manifest names are the shard's to remove.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::file::{TableIdentity, file_name};
 use super::memtable::Memtable;
 use super::merge::{Direction, Picker};
+use super::sorted::STEP;
 use super::source::{Cursor, Source};
 use super::table_set::{Run, TableSet};
 use super::writer::TableWriter;
@@ -41,6 +44,59 @@ pub struct RunTarget<'a> {
     pub next_file: &'a mut dyn FnMut() -> u64,
     /// See [`TABLE_BYTES`].
     pub table_bytes: u64,
+    /// Is told how far the run has come, if somebody wants to know.
+    pub progress: Option<&'a Progress<'a>>,
+}
+
+/// How far a run made of memtables has come, by what each step of it takes.
+pub struct Progress<'a> {
+    whole: u64,
+    done: Cell<u64>,
+    told: Cell<u32>,
+    tell: &'a dyn Fn(u32),
+}
+
+impl<'a> Progress<'a> {
+    /// What `tell` is told at the end; then nothing is left to do but to name the run.
+    pub const WHOLE: u32 = 256;
+    /// Sorting a key, which is done in two rounds, and writing a version.
+    const SORT: u64 = 1;
+    const WRITE: u64 = 2;
+    /// One part in so many is reading back.
+    const READ_BACK: u64 = 8;
+
+    pub fn new(memtables: &[Arc<Memtable>], tell: &'a dyn Fn(u32)) -> Progress<'a> {
+        let work = |table: &Arc<Memtable>| {
+            let to_sort = if table.sorter().is_some() { 2 * Self::SORT * table.keys() } else { 0 };
+            to_sort + Self::WRITE * table.len()
+        };
+        let work: u64 = memtables.iter().map(work).sum();
+        let whole = (work + work / (Self::READ_BACK - 1)).max(1);
+        Progress { whole, done: Cell::new(0), told: Cell::new(0), tell }
+    }
+
+    /// So many keys more went through a round of sorting.
+    fn sorted(&self, keys: u64) {
+        self.advance(keys * Self::SORT);
+    }
+
+    fn wrote(&self, versions: u64) {
+        self.advance(versions * Self::WRITE);
+    }
+
+    /// So many more of all bytes were read back.
+    pub fn read_back(&self, bytes: u64, of: u64) {
+        self.advance(self.whole / Self::READ_BACK * bytes.min(of) / of.max(1));
+    }
+
+    fn advance(&self, work: u64) {
+        let done = (self.done.get() + work).min(self.whole);
+        self.done.set(done);
+        let parts = u32::try_from(done * u64::from(Self::WHOLE) / self.whole).unwrap_or(Self::WHOLE);
+        if parts > self.told.replace(parts) {
+            (self.tell)(parts);
+        }
+    }
 }
 
 /// Says which keys take part.
@@ -80,11 +136,12 @@ async fn write_tables(
     retention: &Retention<'_>,
     ids: &mut Vec<u64>,
 ) -> Result<Vec<TableMeta>> {
-    let mut pause = Pause { executor: Rc::clone(&target.executor), versions: 0, bytes: 0 };
+    let progress = target.progress;
+    let mut pause = Pause { executor: Rc::clone(&target.executor), progress, versions: 0, bytes: 0 };
     let mut cursors = sources.iter().map(Source::cursor).collect::<Result<Vec<Cursor>>>()?;
     for source in sources {
         if let Source::Memtable(table) = source {
-            sort_in_steps(table, &*pause.executor).await;
+            sort_in_steps(table, &*pause.executor, progress).await;
         }
     }
     for cursor in &mut cursors {
@@ -138,24 +195,27 @@ fn create(target: &mut RunTarget<'_>, ids: &mut Vec<u64>) -> Result<TableWriter>
     Ok(writer)
 }
 
-/// Brings a sealed memtable's keys into order in small steps, where the first ordered read would do it in one. For a
-/// shard's own thread before it scans.
-pub async fn sort_in_steps(table: &Memtable, executor: &dyn Executor) {
+/// Brings a sealed memtable's keys into order in small steps, where the first ordered read would do it in one.
+async fn sort_in_steps(table: &Memtable, executor: &dyn Executor, progress: Option<&Progress<'_>>) {
     let Some(mut sorter) = table.sorter() else { return };
     while !sorter.step() {
+        if let Some(progress) = progress {
+            progress.sorted(STEP as u64);
+        }
         executor.yield_now().await;
     }
     sorter.publish();
 }
 
 /// Lets others run after a certain amount of work.
-struct Pause {
+struct Pause<'a> {
     executor: Rc<dyn Executor>,
+    progress: Option<&'a Progress<'a>>,
     versions: u32,
     bytes: usize,
 }
 
-impl Pause {
+impl Pause<'_> {
     async fn after(&mut self, entry: &EntryRef<'_>) {
         self.bytes += entry.encoded_len();
         self.after_version().await;
@@ -164,6 +224,9 @@ impl Pause {
     async fn after_version(&mut self) {
         self.versions += 1;
         if self.versions >= YIELD_VERSIONS || self.bytes >= YIELD_BYTES {
+            if let Some(progress) = self.progress {
+                progress.wrote(self.versions.into());
+            }
             self.versions = 0;
             self.bytes = 0;
             self.executor.yield_now().await;
@@ -200,7 +263,13 @@ impl Versions {
     }
 
     /// Finds all versions of the key, at which the `tied` cursors are.
-    async fn survey(&mut self, cursors: &mut [Cursor], tied: &[usize], now_ms: u64, pause: &mut Pause) -> Result<()> {
+    async fn survey(
+        &mut self,
+        cursors: &mut [Cursor],
+        tied: &[usize],
+        now_ms: u64,
+        pause: &mut Pause<'_>,
+    ) -> Result<()> {
         for &i in tied {
             while let Some(entry) = cursors[i].entry() {
                 let is_nothing = match entry.op {

@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::*;
@@ -40,6 +41,34 @@ fn kept(snapshots: &[u64], bottom: bool, writes: &[Write<'_>]) -> Vec<u64> {
     let retention = Retention { snapshots: &snapshots, bottom, now_ms: 100, keep: None };
     let run = Bench::new(TABLE_BYTES).write(&[memtable(writes)], &retention).unwrap();
     versions(&run).into_iter().map(|(_, ts)| ts).collect()
+}
+
+#[test]
+fn a_run_tells_how_far_it_has_come_in_small_steps_to_its_end() {
+    for order in [Order::Deferred, Order::Kept] {
+        let mut writer = MemWriter::new(order, 1);
+        for key in 0..100_000u64 {
+            let op = Op::Put { kind: Kind::BYTES, expiry: Expiry(0), value: b"value" };
+            writer.insert(Keyspace(0), &key.reverse_bits().to_be_bytes(), NewVersion { ts: CommitTs(key + 1), op });
+        }
+        let memtables = [writer.seal()];
+        let told = RefCell::new(vec![0]);
+        let tell = |parts| told.borrow_mut().push(parts);
+        let progress = Progress::new(&memtables, &tell);
+        let sources = [Source::Memtable(Arc::clone(&memtables[0]))];
+        let run = Bench::new(TABLE_BYTES).write_telling(&sources, &keep_all(&[]), Some(&progress)).unwrap();
+        let written = *told.borrow().last().unwrap();
+        assert!((Progress::WHOLE * 3 / 4..Progress::WHOLE * 9 / 10).contains(&written), "{order:?}: {written}");
+        for at in (0..run.bytes()).step_by(100_000) {
+            progress.read_back(100_000.min(run.bytes() - at), run.bytes());
+        }
+        let told = told.into_inner();
+        assert!(
+            told.windows(2).all(|two| two[0] < two[1] && two[1] - two[0] <= Progress::WHOLE / 16),
+            "{order:?}: {told:?}"
+        );
+        assert!(*told.last().unwrap() >= Progress::WHOLE - 2, "{order:?}: {told:?}");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::node::Node;
 use crate::ids::Keyspace;
 
 /// Keys sorted, or merged, in one step: a few hundred microseconds.
-const STEP: usize = 4096;
+pub const STEP: usize = 4096;
 /// One in so many keys is sampled: the others between two are touched at once, and cost one miss together.
 const SAMPLED: usize = 16;
 /// How many keys ahead memory is asked for while their beginnings are read.

@@ -53,6 +53,12 @@ impl Run {
         self.tables.partition_point(|table| table.meta().upper.cmp_key(keyspace, key).is_lt())
     }
 
+    /// Whether nobody else has the run or one of its tables.
+    pub fn is_unshared(&mut self) -> bool {
+        Arc::get_mut(&mut self.tables)
+            .is_some_and(|tables| tables.iter_mut().all(|table| Arc::get_mut(table).is_some()))
+    }
+
     fn is_same(&self, other: &Run) -> bool {
         Arc::ptr_eq(&self.tables, &other.tables)
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use super::compaction::{Retention, RunTarget, write_run};
+use super::compaction::{Progress, Retention, RunTarget, write_run};
 use super::file::{Table, TableIdentity, file_name};
 use super::source::Source;
 use super::table_set::Run;
@@ -224,7 +224,7 @@ impl Executor for TestExecutor {
             }
         })
     }
-    fn durable_way(&self, _: usize) -> DurableWay {
+    fn durable_way(&self, _: usize, _: usize) -> DurableWay {
         DurableWay::Ring
     }
 }
@@ -259,6 +259,15 @@ impl Bench {
     }
 
     pub fn write(&mut self, sources: &[Source], retention: &Retention<'_>) -> Result<Run> {
+        self.write_telling(sources, retention, None)
+    }
+
+    pub fn write_telling(
+        &mut self,
+        sources: &[Source],
+        retention: &Retention<'_>,
+        progress: Option<&Progress<'_>>,
+    ) -> Result<Run> {
         let Bench { fs, executor, next, table_bytes } = self;
         let executor: Rc<dyn Executor> = Rc::clone(executor) as Rc<dyn Executor>;
         let mut next_file = || {
@@ -274,6 +283,7 @@ impl Bench {
             ring_version: 9,
             next_file: &mut next_file,
             table_bytes: *table_bytes,
+            progress,
         };
         let metas = block_on(write_run(sources, target, retention))?;
         let run = Run::open(&self.fs, Path::new(""), DB, SHARD, &metas)?;

@@ -53,11 +53,12 @@ fn write_durable_blocking(file: &Arc<dyn File>, offset: u64, bytes: &[u8]) -> Re
     synced(file.write_durable_blocking(offset, bytes), file).map_err(failed(Stage::Sync, file, offset))
 }
 
-/// Perform the plan without blocking the core for long.
+/// Perform the plan, for which so many wait, without blocking the core for long.
 pub async fn perform(
     executor: &Rc<dyn Executor>,
     clock: &dyn Clock,
     mut plan: FlushPlan,
+    waiting: usize,
 ) -> Result<FlushPlan, FlushError> {
     if let Some(roll) = &mut plan.roll {
         if let Some(old) = &roll.sync_old {
@@ -69,7 +70,7 @@ pub async fn perform(
     if let Some(write) = plan.write.take() {
         let (file, offset) = (Arc::clone(&write.file), write.offset);
         let len = write.buf.len();
-        let way = write.durable.then(|| (executor.durable_way(len), clock.monotonic_ns()));
+        let way = write.durable.then(|| (executor.durable_way(len, waiting), clock.monotonic_ns()));
         if let Some((DurableWay::Blocking, _)) = way {
             write_durable_blocking(&file, offset, &write.buf)?;
             plan.write = Some(write);

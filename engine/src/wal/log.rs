@@ -354,9 +354,10 @@ impl Log {
         self.write_due_ns = Some(self.write_due_ns.map_or(at_ns, |due| due.min(at_ns)));
     }
 
-    /// Whether a flush would have something to do now, or does.
-    pub fn has_work(&self) -> bool {
-        !self.ended && (self.in_flight || !self.sealed.is_empty() || self.want_durable > self.marks.durable())
+    /// Whether a flush has something to do and nobody does it.
+    pub fn wants_flush(&self) -> bool {
+        let has_work = !self.sealed.is_empty() || self.want_durable > self.marks.durable();
+        has_work && !self.in_flight && !self.ended
     }
 
     pub fn is_in_flight(&self) -> bool {

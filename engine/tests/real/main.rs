@@ -13,6 +13,7 @@ mod hermitage;
 mod history;
 mod lock_races;
 mod locks;
+mod merged;
 mod pending;
 #[path = "../support/register.rs"]
 mod register;

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -59,38 +60,17 @@ fn is_of_a_table(error: &Error) -> bool {
     matches!(error, Error::Corrupt { .. }) && error.to_string().contains(".table")
 }
 
-/// Whether the machine has told a lie.
-fn has_lied(sim: &Sim) -> bool {
-    !sim.lies(0).is_empty()
-}
+type Course = Pin<Box<dyn Future<Output = Result<(), String>>>>;
 
-/// The `nth` write of a table is lost or goes astray while a checkpoint writes, or a merge.
-fn in_the_background(nth: u64, fault: Fault) -> Result<bool, String> {
+/// Take a course on a machine that begins to lie as soon as the course says so, lose the power, and look what is left. Says whether
+/// there was a lie.
+fn on_a_liar(nth: u64, fault: Fault, course: fn(Liar) -> Course) -> Result<bool, String> {
     let sim = Sim::with(nth, SimConfig { step_budget: 4_000_000, ..SimConfig::of_seed(nth) }, Disk::new());
-    let (host, model) = (sim.host(), Model::default());
-    let ran = sim.block_on({
-        let (sim, model) = (sim.clone(), Rc::clone(&model));
-        async move {
-            let engine = Engine::open_on(host, options(2)).await.map_err(text)?;
-            sim.set_faults(Faults::new([FaultRule::new("*.table", fault, When::Nth(nth))]));
-            for fill in 1..=5 {
-                put_all(&engine, &model, fill).await?;
-                // It is told of what was found, and made again.
-                match engine.checkpoint_async().await {
-                    Ok(()) => {}
-                    Err(error) if is_of_a_table(&error) => {
-                        engine.checkpoint_async().await.map_err(|e| format!("made again: {e}"))?;
-                    }
-                    Err(error) => return Err(error.to_string()),
-                }
-            }
-            verify(&engine, &model)?;
-            Ok(engine)
-        }
-    });
-    // It is killed: the log was trimmed behind what the tables hold.
-    drop(ran.map_err(text)??);
-    let lied = has_lied(&sim);
+    let model = Model::default();
+    let lie = FaultRule::new("*.table", fault, When::Nth(nth));
+    sim.block_on(course(Liar { sim: sim.clone(), model: Rc::clone(&model), lie })).map_err(text)??;
+    let lied = !sim.lies(0).is_empty();
+    // The log was trimmed behind what the tables hold.
     sim.crash(CrashKind::Machine);
     sim.set_faults(Faults::default());
     sim.block_on(verify_reopened(sim.host(), 2, model)).map_err(text)??;
@@ -98,55 +78,66 @@ fn in_the_background(nth: u64, fault: Fault) -> Result<bool, String> {
     Ok(lied)
 }
 
-/// The same while an opening copies what moves to another shard: it is refused, and can be tried again.
-fn in_an_opening(nth: u64, fault: Fault) -> Result<bool, String> {
-    let sim = Sim::with(nth, SimConfig { step_budget: 4_000_000, ..SimConfig::of_seed(nth) }, Disk::new());
-    let (host, model) = (sim.host(), Model::default());
-    let ran = sim.block_on({
-        let (sim, model) = (sim.clone(), Rc::clone(&model));
-        async move {
-            let engine = Engine::open_on(Arc::clone(&host), options(1)).await.map_err(text)?;
-            put_all(&engine, &model, 1).await?;
-            engine.close_async().await.map_err(text)?;
-            drop(engine);
-            sim.set_faults(Faults::new([FaultRule::new("*.table", fault, When::Nth(nth))]));
-            match Engine::open_on(Arc::clone(&host), options(2)).await {
-                Ok(engine) => engine.close_async().await.map_err(text),
-                Err(error) if is_of_a_table(&error) => Ok(()),
-                Err(error) => Err(error.to_string()),
-            }
-        }
-    });
-    ran.map_err(text)??;
-    let lied = has_lied(&sim);
-    sim.crash(CrashKind::Machine);
-    sim.set_faults(Faults::default());
-    sim.block_on(verify_reopened(sim.host(), 2, model)).map_err(text)??;
-    sim.power_off();
-    Ok(lied)
+struct Liar {
+    sim: Sim,
+    model: Model,
+    lie: FaultRule,
 }
 
-fn each_write(of: &str, run: fn(u64, Fault) -> Result<bool, String>) {
+impl Liar {
+    fn begin(&self) {
+        self.sim.set_faults(Faults::new([self.lie.clone()]));
+    }
+}
+
+/// The write is one of a checkpoint's, or of a merge's, and the engine is killed at the end.
+async fn checkpoints_and_merges(liar: Liar) -> Result<(), String> {
+    let engine = Engine::open_on(liar.sim.host(), options(2)).await.map_err(text)?;
+    liar.begin();
+    for fill in 1..=5 {
+        put_all(&engine, &liar.model, fill).await?;
+        // It is told of what was found, and made again.
+        match engine.checkpoint_async().await {
+            Ok(()) => {}
+            Err(error) if is_of_a_table(&error) => {
+                engine.checkpoint_async().await.map_err(|e| format!("made again: {e}"))?;
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    verify(&engine, &liar.model)
+}
+
+/// The write is one of an opening that copies what moves to another shard: it is refused, and can be tried again.
+async fn a_move(liar: Liar) -> Result<(), String> {
+    let engine = Engine::open_on(liar.sim.host(), options(1)).await.map_err(text)?;
+    put_all(&engine, &liar.model, 1).await?;
+    engine.close_async().await.map_err(text)?;
+    drop(engine);
+    liar.begin();
+    match Engine::open_on(liar.sim.host(), options(2)).await {
+        Ok(engine) => engine.close_async().await.map_err(text),
+        Err(error) if is_of_a_table(&error) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Each of at least so many writes of tables, one after another, is lost or goes astray.
+fn each_write(at_least: u64, course: fn(Liar) -> Course) {
     for fault in [Fault::LostWrite, Fault::MisdirectedWrite] {
-        let mut strikes = 0;
-        for nth in 0.. {
-            let struck = run(nth, fault).unwrap_or_else(|why| panic!("{of}, write {nth}, {fault:?}: {why}"));
-            if !struck {
-                break;
-            }
-            strikes += 1;
-        }
-        println!("{of}: {strikes} writes, each {fault:?}");
-        assert!(strikes >= 2, "{of}: {strikes} writes");
+        let struck = |nth| on_a_liar(nth, fault, course).unwrap_or_else(|why| panic!("write {nth}, {fault:?}: {why}"));
+        let writes = (0..).find(|nth| !struck(*nth)).expect("a course ends");
+        println!("{writes} writes, each {fault:?}");
+        assert!(writes >= at_least, "{writes} writes");
     }
 }
 
 #[test]
 fn a_table_of_which_any_write_is_lost_or_goes_astray_is_made_again() {
-    each_write("checkpoints and merges", in_the_background);
+    each_write(10, |liar| Box::pin(checkpoints_and_merges(liar)));
 }
 
 #[test]
 fn an_opening_that_moves_keys_into_such_a_table_is_refused_and_can_be_tried_again() {
-    each_write("moves", in_an_opening);
+    each_write(2, |liar| Box::pin(a_move(liar)));
 }

@@ -142,7 +142,7 @@ impl Open {
             match self.log.begin(life.host.clock().monotonic_ns()) {
                 Next::Flush(plan) => {
                     let clock = life.host.clock();
-                    let performing = flush::perform(&life.executor, &*clock, plan);
+                    let performing = flush::perform(&life.executor, &*clock, plan, 1);
                     let appending = async {
                         life.executor.yield_now().await;
                         if rng.coin() {

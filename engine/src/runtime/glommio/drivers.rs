@@ -19,7 +19,7 @@ use super::tasks::contain;
 use crate::ids::ShardId;
 use crate::runtime::TaskClass;
 use crate::runtime::host::sys;
-use crate::runtime::uring::{Ring, Wait};
+use crate::runtime::uring::{Ring, SpareTime, Wait};
 
 /// How long the foreground runs on when the background has work too; glommio then decides by their shares.
 const SLICE_NS: u64 = 1_000_000;
@@ -37,6 +37,8 @@ pub struct Drivers {
     over: Cell<bool>,
     foreground: Signal,
     background: Signal,
+    /// When the foreground had nothing to do.
+    spare: Rc<SpareTime>,
 }
 
 /// Wakes a driver, which is always done by the other one.
@@ -73,8 +75,26 @@ impl Signal {
 
 impl Drivers {
     pub fn new(shard: ShardId, inbox: Arc<Inbox>, ring: Ring) -> Rc<Drivers> {
-        let over = Cell::new(false);
-        Rc::new(Drivers { shard, inbox, ring, over, foreground: Signal::default(), background: Signal::default() })
+        Rc::new(Drivers {
+            shard,
+            inbox,
+            ring,
+            over: Cell::new(false),
+            foreground: Signal::default(),
+            background: Signal::default(),
+            spare: Rc::default(),
+        })
+    }
+
+    pub fn spare(&self) -> Rc<SpareTime> {
+        Rc::clone(&self.spare)
+    }
+
+    fn in_spare_time<T>(&self, what: impl FnOnce() -> T) -> T {
+        let began = sys::monotonic_ns();
+        let done = what();
+        self.spare.add(sys::monotonic_ns() - began);
+        done
     }
 
     /// The main task has ended: both drivers will.
@@ -130,7 +150,11 @@ impl Drivers {
                 self.background.wait().await;
                 continue;
             }
-            self.run_some(TaskClass::Background, 1);
+            if self.foreground_has_work() {
+                self.run_some(TaskClass::Background, 1);
+            } else {
+                self.in_spare_time(|| self.run_some(TaskClass::Background, 1));
+            }
             if self.foreground_has_work() {
                 self.foreground.set();
                 glommio::executor().yield_task_queue_now().await;
@@ -164,7 +188,10 @@ impl Drivers {
             Wait::Sleep if !self.inbox.fall_asleep() => Wait::No,
             other => other,
         };
-        let done = self.ring.turn(wait);
+        let done = match wait {
+            Wait::Sleep => self.in_spare_time(|| self.ring.turn(wait)),
+            Wait::No => self.ring.turn(wait),
+        };
         self.inbox.wake_up();
         if let Err(e) = done {
             // Nothing was lost: what was queued stays queued, and is tried again at the next turn.

@@ -65,8 +65,8 @@ impl Executor for ShardExecutor {
         Some(Net::new(self.ring.clone()))
     }
 
-    fn durable_way(&self, len: usize) -> DurableWay {
-        self.ways.choose(len)
+    fn durable_way(&self, len: usize, waiting: usize) -> DurableWay {
+        self.ways.choose(len, waiting)
     }
 
     fn durable_took(&self, way: DurableWay, len: usize, ns: u64) {

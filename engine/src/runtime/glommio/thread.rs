@@ -142,7 +142,7 @@ async fn live(plan: &ThreadPlan, inbox: Arc<Inbox>, ring: Ring, main: ShardMain)
         tasks: tasks.clone(),
         ring,
         disk: plan.disk.clone(),
-        ways: Ways::default(),
+        ways: Ways::new(drivers.spare()),
         background: weight,
     }
     .shared();

@@ -20,7 +20,8 @@ pub fn whole(file: &File) -> io::Result<MappedFile> {
     if file.metadata()?.len() == 0 {
         return Ok(MappedFile(None));
     }
-    // SAFETY: files that are mapped are written once and never changed or shortened while the directory is locked;
-    // who else writes there can also write into the process's memory by other means.
+    // SAFETY: files that are mapped are written once and never changed while the directory is locked, and shortened only when
+    // nobody can look at the mapping any more (`Keeper::remove_unread`); who else writes there can also write into the
+    // process's memory by other means.
     Ok(MappedFile(Some(unsafe { Mmap::map(file) }?)))
 }

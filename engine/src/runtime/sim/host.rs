@@ -164,7 +164,7 @@ impl Executor for SimExecutor {
         Box::pin(Transfer::new(&self.shared, life, file.share(), op))
     }
 
-    fn durable_way(&self, _len: usize) -> DurableWay {
+    fn durable_way(&self, _len: usize, _waiting: usize) -> DurableWay {
         let mut state = self.shared.lock();
         let fixed = state.config.durable_way;
         fixed.unwrap_or_else(|| *state.rng_host.pick(&[DurableWay::Ring, DurableWay::Blocking]))

@@ -22,4 +22,4 @@ pub(crate) use net_op::NetOp;
 pub(crate) use op::Op;
 pub(crate) use ring::{Ring, Ticket, Wait};
 pub(crate) use timer_op::TimerOp;
-pub(crate) use way::Ways;
+pub(crate) use way::{SpareTime, Ways};
