@@ -284,8 +284,9 @@ impl Drop for Held<'_> {
             let cause = "an assertion failed while the shard was at work; please report it".to_owned();
             let view = &self.shard.view;
             view.poison(Arc::new(Poisoned { shard: view.id, stage: error::Stage::Assertion, cause }));
-            // It tells those who wait.
+            // They tell those who wait, in line and in the inbox.
             self.shard.flush.set();
+            self.shard.inbox.pump.set();
         }
     }
 }
@@ -293,12 +294,18 @@ impl Drop for Held<'_> {
 /// A flush that is performed by a caller's thread.
 struct Lent<'a>(&'a ShardHandle);
 
+impl Lent<'_> {
+    fn perform(self, plan: FlushPlan) -> std::result::Result<FlushPlan, FlushError> {
+        let outcome = perform_blocking(plan);
+        std::mem::forget(self);
+        outcome
+    }
+}
+
 impl Drop for Lent<'_> {
+    /// It panicked. Nobody else will say how it ended, and a close would wait for that.
     fn drop(&mut self) {
-        // Nobody else will say how it ended, and a close would wait for that.
-        if std::thread::panicking() {
-            self.0.with_core(|core| core.log_mut().failed());
-        }
+        self.0.with_core(|core| core.log_mut().failed());
     }
 }
 
@@ -315,9 +322,7 @@ impl Helper for ShardHandle {
             self.release(core);
             match next {
                 Next::Flush(plan) => {
-                    let lent = Lent(self);
-                    let outcome = perform_blocking(plan);
-                    drop(lent);
+                    let outcome = Lent(self).perform(plan);
                     self.finish_flush(outcome);
                 }
                 Next::Idle { .. } => return,

@@ -42,7 +42,7 @@ fn room(memtable_bytes: u64, sealed: usize, checkpoint_parts: u32) -> u64 {
         return memtable_bytes;
     }
     let parts = checkpoint_parts.clamp(ROOM_AT_ONCE, Progress::WHOLE);
-    memtable_bytes * u64::from(parts) / u64::from(Progress::WHOLE)
+    memtable_bytes / u64::from(Progress::WHOLE) * u64::from(parts)
 }
 
 impl ShardCore {
