@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::common::client::encode;
-use crate::common::{Client, Server};
+use crate::common::{Client, Server, until};
 use corering_daemon::resp::Value;
 
 fn bulk(text: &str) -> Value {
@@ -323,15 +323,7 @@ fn no_more_clients_than_allowed() {
     let mut refused = server.client();
     assert_eq!(refused.read_to_end().unwrap(), b"-ERR max number of clients reached\r\n");
     drop(clients);
-    let began = Instant::now();
-    loop {
-        let mut client = server.client();
-        if client.try_call(&["PING"]).is_ok_and(|reply| !reply.is_error()) {
-            break;
-        }
-        assert!(began.elapsed() < Duration::from_secs(10), "places are not given back");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("places are given back", || server.client().try_call(&["PING"]).is_ok_and(|reply| !reply.is_error()));
     assert!(server.client().text("INFO stats").contains("rejected_connections:"));
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::common::{Guarded, Server};
+use crate::common::{Guarded, Server, until};
 use corering_daemon::resp::Value;
 use serde_json::Value as Json;
 
@@ -200,7 +200,7 @@ fn logs_are_json_lines_where_nobody_watches() {
         .spawn()
         .unwrap();
     let mut child = Guarded(child);
-    wait_for(|| home.path().join("port").exists());
+    until("the file with the port", || home.path().join("port").exists());
     Command::new("kill").arg(child.0.id().to_string()).status().unwrap();
     assert!(child.0.wait().unwrap().success());
     let text = std::fs::read_to_string(&log).unwrap();
@@ -223,16 +223,6 @@ fn logs_are_json_lines_where_nobody_watches() {
     ] {
         assert!(message.contains(&part), "{part}: {message}");
     }
-}
-
-fn wait_for(ready: impl Fn() -> bool) {
-    for _ in 0..2000 {
-        if ready() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("it does not come");
 }
 
 #[test]

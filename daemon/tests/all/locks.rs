@@ -8,7 +8,7 @@ use corering_engine::format::superblock::Superblock;
 use corering_engine::root::SUPERBLOCK_FILE;
 
 use crate::common::client::encode;
-use crate::common::{Client, Server};
+use crate::common::{Client, Server, until};
 use corering_daemon::resp::Value;
 
 /// A session's id and secret.
@@ -56,14 +56,6 @@ fn len(client: &mut Client, name: &str, what: &str) -> usize {
     match client.words(&format!("LOCK.INFO {name}")) {
         Value::Null => 0,
         info => field(&info, what).as_array().unwrap().len(),
-    }
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(20), "not within 20 s: {what}");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

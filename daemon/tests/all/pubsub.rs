@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::client::encode;
 use crate::common::redis::Redis;
-use crate::common::{Client, Server};
+use crate::common::{Client, Server, until};
 use corering_daemon::resp::Value;
 
 /// Replies and messages, as bytes.
@@ -247,11 +247,7 @@ fn a_listener_that_does_not_read_is_given_up() {
     for _ in 0..400 {
         assert_eq!(client.call(&["PUBLISH", "s", &message]), Value::Integer(1));
     }
-    let began = Instant::now();
-    while line(&mut client) == 2 {
-        assert!(began.elapsed() < Duration::from_secs(15), "it is still there");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until("the listener who takes nothing is gone", || line(&mut client) < 2);
     assert!(server.rss() < 400 << 20);
 }
 
@@ -267,10 +263,7 @@ fn a_listener_that_ends_is_forgotten() {
     let line = client.text("CLIENT LIST TYPE pubsub");
     assert!(line.contains("flags=P") && line.contains("sub=1 psub=1"), "{line}");
     drop(listener);
-    let began = Instant::now();
-    while client.integer("PUBSUB NUMPAT") == 1 {
-        assert!(began.elapsed() < Duration::from_secs(10));
-    }
+    until("its patterns are forgotten", || client.integer("PUBSUB NUMPAT") == 0);
     assert_eq!(client.integer("PUBLISH c m"), 0);
     assert_eq!(client.words("PUBSUB CHANNELS"), Value::Array(Vec::new()));
 }

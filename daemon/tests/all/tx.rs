@@ -1,8 +1,6 @@
 //! TX.*: interactive transactions over sockets.
 
-use std::time::{Duration, Instant};
-
-use crate::common::{Client, Server};
+use crate::common::{Client, Server, until};
 use corering_daemon::resp::Value;
 
 fn bulk(text: &str) -> Value {
@@ -165,10 +163,7 @@ fn a_wait_for_a_key_holds_up_nobody_else() {
     let (first, second) = (begin(&mut old, ""), begin(&mut young, ""));
     assert_eq!(old.words(&format!("TX.GETFORUPDATE {first} k")), bulk("1"));
     young.send(&["TX.GETFORUPDATE", &second, "k"]).unwrap();
-    let began = Instant::now();
-    while !third.text("INFO clients").contains("blocked_clients:1\r\n") {
-        assert!(began.elapsed() < Duration::from_secs(20), "the younger does not wait");
-    }
+    until("the younger waits", || third.text("INFO clients").contains("blocked_clients:1\r\n"));
     third.ok("SET other x");
     old.ok(&format!("TX.SET {first} k 2"));
     old.integer(&format!("TX.COMMIT {first}"));
@@ -199,11 +194,7 @@ fn a_transaction_ends_with_its_connection_and_with_its_time() {
     let server = Server::start(&["--shards", "2"]);
     let (mut own, mut other) = (server.client(), server.client());
     let waits_ended = |other: &mut Client| {
-        let began = Instant::now();
-        while counted(other, "transactions_open") > 0 {
-            assert!(began.elapsed() < Duration::from_secs(20), "it is still open");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        until("none is open", || counted(other, "transactions_open") == 0);
     };
     let id = begin(&mut own, "");
     own.words(&format!("TX.GETFORUPDATE {id} k"));
@@ -235,14 +226,9 @@ fn a_waiting_client_that_goes_leaves_no_wait() {
     let mut young = server.client();
     let second = begin(&mut young, "");
     young.send(&["TX.GETFORUPDATE", &second, "k"]).unwrap();
-    let began = Instant::now();
-    while !third.text("INFO clients").contains("blocked_clients:1\r\n") {
-        assert!(began.elapsed() < Duration::from_secs(20));
-    }
+    until("the younger waits", || third.text("INFO clients").contains("blocked_clients:1\r\n"));
     drop(young);
-    while counted(&mut third, "transactions_open") > 1 {
-        assert!(began.elapsed() < Duration::from_secs(40), "the wait outlives its client");
-    }
+    until("the wait goes with its client", || counted(&mut third, "transactions_open") == 1);
     old.ok(&format!("TX.ROLLBACK {first}"));
     let last = begin(&mut third, "");
     assert_eq!(third.words(&format!("TX.GETFORUPDATE {last} k")), Value::Null, "nobody keeps it");

@@ -1,8 +1,6 @@
 //! KEY.*: watches by both protocols, ephemeral and sequential keys, from Redis clients; and what is left of those that were killed.
 
-use std::time::{Duration, Instant};
-
-use crate::common::{Client, Server};
+use crate::common::{Client, Server, until};
 use corering_daemon::resp::Value;
 
 /// The next message or reply, as text.
@@ -15,14 +13,6 @@ fn open_session(client: &mut Client, options: &str) -> (String, String) {
     let Value::Array(parts) = client.words(&format!("SESSION.OPEN {options}")) else { panic!("no session") };
     let text = |at: usize| String::from_utf8(parts[at].as_bytes().unwrap().to_vec()).unwrap();
     (text(0), text(1))
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn numbers(reply: Value) -> (i64, i64) {

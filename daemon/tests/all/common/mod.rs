@@ -9,3 +9,15 @@ pub mod server;
 pub use client::Client;
 #[allow(unused_imports)]
 pub use server::{Guarded, Server};
+
+use std::time::{Duration, Instant};
+
+/// Look again and again until it holds: what another process does comes a while after its cause.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(30), "not within 30 s: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
