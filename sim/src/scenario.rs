@@ -109,7 +109,7 @@ pub const REPLAY: &str = "\u{0}replay ";
 /// Seeds of the swarm and the hashes of all that they do. Any build must come to the same: tests run them in debug, the program in
 /// release. A change of what the engine does changes them; a change of how it is built must not.
 pub const PINNED: [(u64, u64); 3] =
-    [(0, 0xab26_f80a_666a_9fe6), (7, 0x84e3_4172_927f_3b0f), (11, 0x522c_3387_50a3_fde5)];
+    [(0, 0x491c_1117_d04b_ebdc), (7, 0x21fb_20ac_2da3_c637), (11, 0x878d_93b8_8043_c147)];
 
 /// Whether the pinned seeds do what they did when they were pinned.
 pub fn pins_hold() -> Result<(), String> {

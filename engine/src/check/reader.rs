@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::runtime::{DurableWay, Executor, File, IoDone, IoOp, LocalFuture, TaskClass};
+use crate::runtime::{Blocking, DurableWay, Executor, File, IoDone, IoOp, LocalFuture, TaskClass};
 
 /// An executor whose transfers are done when they are asked for, and whose writes are all refused.
 pub struct ReadOnly;
@@ -45,6 +45,15 @@ impl Executor for ReadOnly {
 
     fn io(&self, file: &Arc<dyn File>, op: IoOp) -> LocalFuture<'static, IoDone> {
         Box::pin(std::future::ready(perform(file, op)))
+    }
+
+    fn off_core(&self, work: Blocking) -> LocalFuture<'static, ()> {
+        work();
+        Box::pin(std::future::ready(()))
+    }
+
+    fn finish_off_core(&self) -> LocalFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
     }
 
     fn durable_way(&self, _len: usize, _waiting: usize) -> DurableWay {

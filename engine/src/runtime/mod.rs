@@ -6,8 +6,9 @@
 //! - [`Host`]: what an engine needs of a machine: clock, chance, processors, a [`Fs`] rooted at the database's
 //!   directory, and a pinned thread for each shard.
 //! - [`Executor`]: what the tasks of one shard need: spawn, sleep, yield, and file I/O that does not block their core.
-//! - [`File`], [`Fs`]: blocking operations for what is rare (names, lengths, root records) and for a calling thread
-//!   that makes its own write durable; the large and frequent transfers go through [`Executor::io`].
+//! - [`File`], [`Fs`]: blocking operations for what is rare (names, lengths, root records), of which a serving shard makes
+//!   those that may take long [off its core](off_core), and for a calling thread that makes its own write durable; the large and frequent
+//!   transfers go through [`Executor::io`].
 //!
 //! Rules that both implementations keep: a name is durable only after [`Fs::sync_dir`]; bytes only after a sync that
 //! began after their write had returned; a buffer given to an I/O is owned by it until it completes, even if the
@@ -32,6 +33,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 pub use buffer::{AlignedBuf, IoBuf, SharedRegion, SlotBuf};
 pub use uring::DiskFacts;
 
@@ -40,6 +43,10 @@ use crate::ids::ShardId;
 
 /// The unit of direct I/O: offsets, lengths and addresses of every transfer are multiples of it.
 pub const BLOCK: usize = 4096;
+
+/// Whoever writes much that nobody waits for has so many bytes of it made durable at a time. A sync of more, which a disk with a cache of
+/// its own would have to write first, holds up everybody's writes for as long: 64 MiB took a tenth of a second.
+pub const UNSYNCED_MAX: u64 = 4 << 20;
 
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
@@ -209,6 +216,11 @@ pub trait Executor {
     fn weigh_background(&self, _weight: Arc<AtomicU32>) {}
     /// Perform `op` on `file` without blocking this core.
     fn io(&self, file: &Arc<dyn File>, op: IoOp) -> LocalFuture<'static, IoDone>;
+    /// Have `work`, which may block, done beside this core, in the order in which works are given. It is done also when nobody waits for it
+    /// any more.
+    fn off_core(&self, work: Blocking) -> LocalFuture<'static, ()>;
+    /// From now on nothing that is given to [`Executor::off_core`] is done, nor is that ever ready. Ready when all before is done.
+    fn finish_off_core(&self) -> LocalFuture<'static, ()>;
     /// Sockets served by this core's ring; none in the simulation.
     fn net(&self) -> Option<net::Net> {
         None
@@ -217,6 +229,18 @@ pub trait Executor {
     fn durable_way(&self, len: usize, waiting: usize) -> DurableWay;
     /// Making a write of `len` bytes durable this way took so long.
     fn durable_took(&self, _way: DurableWay, _len: usize, _ns: u64) {}
+}
+
+/// Work for [`Executor::off_core`].
+pub type Blocking = Box<dyn FnOnce() + Send>;
+
+/// What `work`, which may block, gives; it is done beside the executor's core.
+pub async fn off_core<T: Send + 'static>(executor: &dyn Executor, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let given = Arc::new(Mutex::new(None));
+    let give = Arc::clone(&given);
+    executor.off_core(Box::new(move || *give.lock() = Some(work()))).await;
+    let given = given.lock().take();
+    given.expect("work off the core did not end by a panic")
 }
 
 /// The two ways of making a batch durable; which is better depends on device and load (docs/perf.md).

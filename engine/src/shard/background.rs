@@ -1,8 +1,9 @@
 //! The tasks of a shard's core: the pump executes what came through the inbox, the flusher writes the log, the spare keeper
 //! has the next segment ready, the checkpointer turns sealed memtables into tables, the merger keeps tables few.
 //!
-//! Guards: each of them can stop at any await and the database is whole; what they do is begun by events and repeated
-//! after failures that may pass (a full disk), so that no event is needed twice.
+//! Guards: each of them can stop at any await and the database is whole (what it had given away off the core by then is done all the same, before
+//! the shard's end is told); what they do is begun by events and repeated after failures that may pass (a full disk), so that no event is
+//! needed twice.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -20,7 +21,7 @@ use crate::error::{Error, Result, Stage};
 use crate::ids::CommitTs;
 use crate::pending::pending;
 use crate::root::Root;
-use crate::runtime::{Clock, Executor};
+use crate::runtime::{Clock, Executor, off_core};
 use crate::table::Progress;
 use crate::txn::timestamps::Timestamps;
 use crate::wal::{Next, Segment, Spare, flush};
@@ -125,7 +126,7 @@ const SETTLE: Duration = Duration::from_millis(1);
 /// failure that passes.
 const ATTEMPTS: u32 = 3;
 
-/// The only one that makes, renames or removes segment files while the shard serves.
+/// The only one by whose order segment files are made, renamed or removed while the shard serves.
 pub async fn spare_keeper(tasks: Rc<ShardTasks>) {
     let handle = &tasks.handle;
     let mut failures = 0;
@@ -139,11 +140,13 @@ pub async fn spare_keeper(tasks: Rc<ShardTasks>) {
                 handle.spare.wait().await;
                 continue;
             }
-            (Some((sequence, bytes)), Some(old)) if old.file_bytes() > bytes => dir.recycle(old, Some(sequence)),
-            (Some(_) | None, Some(old)) => dir.recycle(old, None),
+            (wanted, Some(old)) => {
+                let sequence = wanted.filter(|(_, bytes)| old.file_bytes() > *bytes).map(|(sequence, _)| sequence);
+                off_core(&*tasks.executor, move || dir.recycle(old, sequence)).await
+            }
             (Some((sequence, bytes)), None) => {
-                let is_late = |left| handle.with_core(|core| core.log().spare_is_late(left));
-                dir.make_spare(&tasks.executor, sequence, bytes, &is_late).await.map(Some)
+                let need = |left| handle.with_core(|core| core.log().spare_need(left));
+                dir.make_spare(&tasks.executor, sequence, bytes, &need).await.map(Some)
             }
         };
         match made {
@@ -187,7 +190,7 @@ pub async fn checkpointer(tasks: Rc<ShardTasks>) {
                 failures = 0;
                 handle.merge.set();
             }
-            Ok(false) => handle.checkpoint.wait().await,
+            Ok(false) => rest(&tasks).await,
             Err(Error::Poisoned(_)) => handle.checkpoint.wait().await,
             Err(error) => {
                 tracing::warn!(shard = handle.view.id.0, %error, "a checkpoint failed; will try again");
@@ -203,6 +206,32 @@ pub async fn checkpointer(tasks: Rc<ShardTasks>) {
     }
 }
 
+/// Memory of memtables that are gone is kept so long for others to come.
+const MEMORY_KEPT: Duration = Duration::from_secs(10);
+
+/// Until there may be something to write. When that takes long, memory kept for it is given back.
+async fn rest(tasks: &ShardTasks) {
+    let handle = &tasks.handle;
+    let memory = handle.with_core(|core| core.memory_kept());
+    if memory.is_busy() {
+        let woken = async {
+            handle.checkpoint.wait().await;
+            true
+        };
+        let rested = async {
+            tasks.executor.sleep(MEMORY_KEPT).await;
+            false
+        };
+        if or(woken, rested).await {
+            return;
+        }
+        while memory.rest() {
+            tasks.executor.yield_now().await;
+        }
+    }
+    handle.checkpoint.wait().await;
+}
+
 /// Write the sealed memtables as one run of tables and trim the log. `false`: there was none.
 async fn checkpoint_once(tasks: &ShardTasks) -> Result<bool> {
     let handle = &tasks.handle;
@@ -214,7 +243,8 @@ async fn checkpoint_once(tasks: &ShardTasks) -> Result<bool> {
     durable.await?;
     let newest = sealed.iter().map(|last| last.memtable.max_ts()).max().unwrap_or(CommitTs::ZERO);
     settle(tasks, newest).await?;
-    tasks.reserve.root.reserve_ahead_of(tasks.reserve.timestamps.last())?;
+    let (root, last) = (Arc::clone(&tasks.reserve.root), tasks.reserve.timestamps.last());
+    off_core(&*tasks.executor, move || root.reserve_ahead_of(last)).await?;
     let memtables: Vec<_> = sealed.iter().rev().map(|s| Arc::clone(&s.memtable)).collect();
     let tell = |parts| handle.with_core(|core| core.checkpoint_came_to(parts));
     let progress = Progress::new(&memtables, &tell);

@@ -7,16 +7,17 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::recover::{Home, ShardPaths, sync_dir};
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::format::ephemeral::placed_by;
 use crate::format::manifest::{Manifest, TableMeta};
 use crate::ids::{CommitTs, Keyspace, Lsn, ShardId};
 use crate::mirror::MirrorFile;
 use crate::ring::Ring;
-use crate::runtime::{AlignedBuf, Clock, Executor, File, Fs, IoBuf, IoOp, OpenMode};
+use crate::runtime::{AlignedBuf, Clock, Executor, File, Fs, IoBuf, IoOp, OpenMode, off_core};
 use crate::table::compaction::{self, Job, Limits, Retention, RunTarget, TABLE_BYTES};
 use crate::table::file::{Table, TableIdentity, file_name, parse_file_name};
 use crate::table::source::Source;
@@ -35,26 +36,35 @@ pub struct Keeper {
     home: Home,
     shard: ShardId,
     paths: ShardPaths,
+    mirror_is_back: Event,
+    failed_sync: FailedSync,
 }
 
 struct State {
-    mirror: MirrorFile,
+    /// Not there while a change is being saved.
+    mirror: Option<MirrorFile>,
     manifest: Manifest,
     tables: Arc<TableSet>,
     serving: Option<Serving>,
     /// Runs that no manifest names any more, which readers may still use; their files are there.
     retired: Vec<Run>,
-    /// The first failed sync. A checkpoint and a merge share a directory: what one of them was told is lost may be the other's
-    /// name too, and no later sync would say so.
-    failed_sync: Option<Error>,
 }
 
-impl State {
-    fn note<T>(&mut self, outcome: Result<T>) -> Result<T> {
+/// The first failed sync. A checkpoint and a merge share a directory: what one of them was told is lost may be the other's
+/// name too, and no later sync would say so. It is noted where it fails, before anything else can be synced.
+#[derive(Clone, Default)]
+struct FailedSync(Arc<OnceLock<Error>>);
+
+impl FailedSync {
+    fn note<T>(&self, outcome: Result<T>) -> Result<T> {
         if let Err(error @ Error::Io { op: "sync", .. }) = &outcome {
-            self.failed_sync.get_or_insert_with(|| error.clone());
+            let _ = self.0.set(error.clone());
         }
         outcome
+    }
+
+    fn check(&self) -> Result<()> {
+        self.0.get().map_or(Ok(()), |error| Err(error.clone()))
     }
 }
 
@@ -103,9 +113,15 @@ impl Keeper {
         }
         remove_unnamed_files(&home.fs, &paths, &manifest)?;
         let tables = Arc::new(open_tables(home, shard, &manifest)?);
-        let state =
-            State { mirror: keeper_mirror, manifest, tables, serving: None, retired: Vec::new(), failed_sync: None };
-        Ok(Keeper { state: RefCell::new(state), home: home.clone(), shard, paths })
+        let state = State { mirror: Some(keeper_mirror), manifest, tables, serving: None, retired: Vec::new() };
+        Ok(Keeper {
+            state: RefCell::new(state),
+            home: home.clone(),
+            shard,
+            paths,
+            mirror_is_back: Event::default(),
+            failed_sync: FailedSync::default(),
+        })
     }
 
     pub fn replay_from(&self) -> Lsn {
@@ -176,7 +192,7 @@ impl Keeper {
         let max_ts = memtables.iter().map(|m| m.max_ts()).max().unwrap_or(CommitTs::ZERO);
         let order = RunOrder { progress, ..self.own_run(&sources, &retention, ring_version) };
         let (run, metas) = self.write_run(executor, order).await?;
-        self.change(|manifest, tables| {
+        self.change(executor, |manifest, tables| {
             if !metas.is_empty() {
                 manifest.runs.insert(0, metas);
             }
@@ -184,6 +200,7 @@ impl Keeper {
             manifest.max_ts = manifest.max_ts.max(max_ts);
             tables.with_newest(run)
         })
+        .await
     }
 
     /// Merge some tables if there are too many, or if some hold keys that moved to another shard.
@@ -211,11 +228,12 @@ impl Keeper {
         let own = |keyspace: Keyspace, key: &[u8]| ring.owner_of_key(placed_by(keyspace, key)) == self.shard;
         let retention = Retention { snapshots, bottom: job.bottom, now_ms, keep: Some(&own) };
         let (run, _) = self.write_run(executor, self.own_run(&sources, &retention, ring_version)).await?;
-        let tables = self.change(|manifest, tables| {
+        let change = |manifest: &mut Manifest, tables: &TableSet| {
             let merged = tables.with_merged(&old, run);
             manifest.runs = merged.metas();
             merged
-        })?;
+        };
+        let tables = self.change(executor, change).await?;
         self.state.borrow_mut().retired.extend(old);
         Ok(tables)
     }
@@ -253,8 +271,8 @@ impl Keeper {
         };
         let metas = compaction::write_run(sources, target, retention).await?;
         if !metas.is_empty() {
-            let synced = sync_dir(&self.home.fs, &dir);
-            self.state.borrow_mut().note(synced)?;
+            let (fs, failed) = (Arc::clone(&self.home.fs), self.failed_sync.clone());
+            off_core(&**executor, move || failed.note(sync_dir(&fs, &dir))).await?;
         }
         Ok((self.read_back(executor, into, &metas, progress).await?, metas))
     }
@@ -273,7 +291,8 @@ impl Keeper {
         let mut buf = IoBuf::heap(AlignedBuf::zeroed(READ_BACK), READ_BACK);
         let mut tables = Vec::with_capacity(metas.len());
         for meta in metas {
-            let (file, table) = open_table(&self.home, of, meta)?;
+            let (home, named) = (self.home.clone(), meta.clone());
+            let (file, table) = off_core(&**executor, move || open_table(&home, of, &named)).await?;
             let mut checked = 0;
             for at in (0..meta.bytes).step_by(READ_BACK) {
                 let done = executor.io(&file, IoOp::Read { offset: at, buf }).await;
@@ -290,19 +309,61 @@ impl Keeper {
         Ok(Run::new(tables))
     }
 
-    /// Change manifest and tables together: on disk first, then in memory. Not after a failed sync.
-    fn change(&self, change: impl FnOnce(&mut Manifest, &TableSet) -> TableSet) -> Result<Arc<TableSet>> {
+    /// Change manifest and tables together, one change at a time: on disk first, then in memory. Not after a failed sync.
+    async fn change(
+        &self,
+        executor: &Rc<dyn Executor>,
+        change: impl FnOnce(&mut Manifest, &TableSet) -> TableSet,
+    ) -> Result<Arc<TableSet>> {
+        let mut mirror = self.take_mirror().await?;
+        let lost = LostMirror(self);
+        let outcome = match self.changed_by(change) {
+            Ok((manifest, bytes, tables)) => {
+                let failed = self.failed_sync.clone();
+                let save = move || {
+                    let saved = failed.check().and_then(|()| failed.note(mirror.save(&bytes)));
+                    (mirror, saved)
+                };
+                let saved;
+                (mirror, saved) = off_core(&**executor, save).await;
+                saved.map(|()| (manifest, tables))
+            }
+            Err(error) => Err(error),
+        };
+        std::mem::forget(lost);
         let mut state = self.state.borrow_mut();
-        if let Some(error) = &state.failed_sync {
-            return Err(error.clone());
-        }
-        let mut manifest = state.manifest.clone();
-        let tables = Arc::new(change(&mut manifest, &state.tables));
-        let saved = state.mirror.save(&manifest.encode()?);
-        state.note(saved)?;
-        state.manifest = manifest;
+        state.mirror = Some(mirror);
+        self.mirror_is_back.set();
+        let (manifest, tables) = outcome?;
+        // Numbers of files went on being given out.
+        let next_file = manifest.next_file.max(state.manifest.next_file);
+        state.manifest = Manifest { next_file, ..manifest };
         state.tables = Arc::clone(&tables);
         Ok(tables)
+    }
+
+    /// The manifest's file, once nobody else changes it. There are two who do, checkpoints and merges.
+    async fn take_mirror(&self) -> Result<MirrorFile> {
+        loop {
+            self.failed_sync.check()?;
+            let mirror = self.state.borrow_mut().mirror.take();
+            match mirror {
+                Some(mirror) => return Ok(mirror),
+                None => self.mirror_is_back.wait().await,
+            }
+        }
+    }
+
+    /// What a change makes of manifest and tables.
+    fn changed_by(
+        &self,
+        change: impl FnOnce(&mut Manifest, &TableSet) -> TableSet,
+    ) -> Result<(Manifest, Vec<u8>, Arc<TableSet>)> {
+        let state = self.state.borrow();
+        let mut manifest = state.manifest.clone();
+        let tables = Arc::new(change(&mut manifest, &state.tables));
+        let bytes = manifest.encode()?;
+        Ok((manifest, bytes, tables))
     }
 
     /// Remove the files of merged runs that nobody reads any more. Says whether there are others.
@@ -357,6 +418,19 @@ impl Keeper {
     }
 }
 
+/// Whoever changed the manifest ended by a panic, or was dropped, and nobody knows what the disk has of it: that is told to whoever waits.
+struct LostMirror<'a>(&'a Keeper);
+
+impl Drop for LostMirror<'_> {
+    fn drop(&mut self) {
+        let keeper = self.0;
+        let path = keeper.home.fs.root().join(&keeper.paths.manifest);
+        let cause = std::io::Error::other("a change of the manifest ended half-way");
+        let _ = keeper.failed_sync.note::<()>(Err(Error::io("sync", path, cause)));
+        keeper.mirror_is_back.set();
+    }
+}
+
 /// A run to be written.
 struct RunOrder<'a> {
     into: ShardId,
@@ -385,15 +459,15 @@ impl Keeper {
 
     /// Nothing that the log still holds before `end` happened. It must not look as if it had, once [`Keeper::take_in`] has noted the last
     /// commit of all shards, below which everything did.
-    pub fn pass_over_log(&self, end: Lsn) -> Result<()> {
+    pub async fn pass_over_log(&self, executor: &Rc<dyn Executor>, end: Lsn) -> Result<()> {
         if self.replay_from() >= end {
             return Ok(());
         }
-        self.change(|manifest, tables| {
+        let change = |manifest: &mut Manifest, tables: &TableSet| {
             manifest.replay_from = end;
             tables.clone()
-        })
-        .map(drop)
+        };
+        self.change(executor, change).await.map(drop)
     }
 
     /// Rewrite all tables as one run if some hold keys that moved away in an earlier change.
@@ -432,9 +506,14 @@ impl Keeper {
 
     /// Name tables that others copied here; each source's are one run. `newest` is the last commit of all shards: the shard that
     /// made it may be gone afterwards, and its number must not be given out again.
-    pub fn take_in(&self, runs: Vec<Vec<TableMeta>>, newest: CommitTs) -> Result<()> {
+    pub async fn take_in(
+        &self,
+        executor: &Rc<dyn Executor>,
+        runs: Vec<Vec<TableMeta>>,
+        newest: CommitTs,
+    ) -> Result<()> {
         let opened: Vec<Run> = runs.iter().map(|run| open_run(&self.home, self.shard, run)).collect::<Result<_>>()?;
-        self.change(|manifest, tables| {
+        let change = |manifest: &mut Manifest, tables: &TableSet| {
             for run in &runs {
                 let last = run.iter().map(|table| table.id).max().unwrap_or(0);
                 manifest.next_file = manifest.next_file.max(last + 1);
@@ -442,8 +521,8 @@ impl Keeper {
             manifest.max_ts = manifest.max_ts.max(newest);
             manifest.runs.splice(0..0, runs);
             opened.into_iter().fold(tables.clone(), |tables, run| tables.with_newest(run))
-        })
-        .map(drop)?;
+        };
+        self.change(executor, change).await?;
         // The order of runs in memory follows the manifest's.
         let mut state = self.state.borrow_mut();
         let tables = Arc::new(open_tables(&self.home, self.shard, &state.manifest)?);

@@ -13,16 +13,16 @@ use crate::ids::{CommitTs, Lsn};
 use crate::runtime::BACKGROUND_WEIGHT;
 use crate::table::read_state::ReadState;
 use crate::table::table_set::TableSet;
-use crate::table::{Memtable, Order, Progress};
+use crate::table::{ChunkPool, Memtable, Order, Progress};
 use crate::wal::{Room, Segment};
 
 /// Sealed memtables that may wait for their checkpoint before writers do.
-const SEALED_MAX: usize = 4;
+pub(super) const SEALED_MAX: usize = 4;
 /// What the background weighs, the foreground being 1000, with so many memtables waiting: the more, the slower are those that fill them, so
 /// that nobody has to stop until there is room.
 const WEIGHTS: [u32; SEALED_MAX + 1] = [BACKGROUND_WEIGHT, BACKGROUND_WEIGHT, 500, 1500, 4000];
-/// So many parts of a checkpoint's [`Progress::WHOLE`] are filled before it has come so far.
-const ROOM_AT_ONCE: u32 = Progress::WHOLE / 8;
+/// So far ahead of a checkpoint memory may be filled, in its [`Progress::WHOLE`] parts.
+const ROOM_AHEAD: u32 = Progress::WHOLE / 8;
 /// A memtable is written once its records lie in so many segments of the log, however few bytes they have: a durable write of a hundred
 /// bytes alone takes a block. So the log stays short, and its files go round rather than be made anew.
 pub(super) const LOG_SEGMENTS: u64 = 4;
@@ -35,19 +35,21 @@ pub struct SealedMemtable {
     pub end: Lsn,
 }
 
-/// How many bytes the active memtable may have, of a whole one's. When the most that may wait already do, it is filled at the pace of the
-/// checkpoint under way: writers wait often and briefly, not once for all of it.
-fn room(memtable_bytes: u64, sealed: usize, checkpoint_parts: u32) -> u64 {
+/// How many bytes the active memtable may have, of a whole one's, of which the first key takes some for others to come. When the most that
+/// may wait already do, it is filled at the pace of the checkpoint under way: writers wait often and briefly, not once for all of it.
+fn room(memtable_bytes: u64, first_bytes: u64, sealed: usize, checkpoint_parts: u32) -> u64 {
     if sealed < SEALED_MAX {
         return memtable_bytes;
     }
-    let parts = checkpoint_parts.clamp(ROOM_AT_ONCE, Progress::WHOLE);
-    memtable_bytes / u64::from(Progress::WHOLE) * u64::from(parts)
+    let parts = checkpoint_parts.min(Progress::WHOLE) + ROOM_AHEAD;
+    let to_fill = memtable_bytes.saturating_sub(first_bytes);
+    (memtable_bytes - to_fill).saturating_add((to_fill / u64::from(Progress::WHOLE)).saturating_mul(u64::from(parts)))
 }
 
 impl ShardCore {
     pub(super) fn memory_is_full(&mut self) -> bool {
-        let full = self.memory.bytes() >= room(self.memtable_bytes, self.sealed.len(), self.checkpoint_parts);
+        let room = room(self.memtable_bytes, self.memory.first_bytes(), self.sealed.len(), self.checkpoint_parts);
+        let full = self.memory.bytes() >= room;
         if !full && (self.memory.table().is_empty() || !self.log_is_long()) {
             return false;
         }
@@ -200,6 +202,11 @@ impl ShardCore {
         self.publish();
     }
 
+    /// Memory of memtables that are gone.
+    pub fn memory_kept(&self) -> Arc<ChunkPool> {
+        Arc::clone(self.memory.pool())
+    }
+
     pub fn tables(&self) -> &Arc<TableSet> {
         &self.tables
     }
@@ -220,9 +227,11 @@ mod tests {
     #[test]
     fn memory_is_filled_at_the_pace_of_the_checkpoint_once_the_most_memtables_wait() {
         let whole = 64 << 20;
-        assert_eq!(room(whole, SEALED_MAX - 1, 0), whole);
-        let rooms: Vec<u64> = (0..=Progress::WHOLE).map(|parts| room(whole, SEALED_MAX, parts)).collect();
-        assert_eq!((rooms[0], *rooms.last().unwrap()), (whole / 8, whole));
+        assert_eq!(room(whole, 0, SEALED_MAX - 1, 0), whole);
+        let rooms: Vec<u64> = (0..=Progress::WHOLE).map(|parts| room(whole, 0, SEALED_MAX, parts)).collect();
+        assert_eq!((rooms[0], *rooms.last().unwrap()), (whole / 8, whole + whole / 8));
+        // What the first key takes is there from the beginning.
+        assert_eq!(room(whole, whole / 2, SEALED_MAX, 0), whole / 2 + whole / 16);
         let step = whole / u64::from(Progress::WHOLE);
         assert!(rooms.windows(2).all(|two| two[0] <= two[1] && two[1] - two[0] <= step));
     }

@@ -21,7 +21,7 @@ impl Offline {
         }
         memtables.reverse();
         if memtables.is_empty() {
-            self.keeper.pass_over_log(self.recovered.end)?;
+            self.keeper.pass_over_log(&self.executor, self.recovered.end).await?;
         } else {
             self.keeper.settle_memory(&self.executor, &memtables, self.recovered.end, now_ms).await?;
         }
@@ -59,8 +59,8 @@ impl Offline {
     }
 
     /// Name the tables that others copied here. `newest` is the last commit of all shards.
-    pub fn take_in(&mut self, runs: Vec<Vec<TableMeta>>, newest: CommitTs) -> Result<()> {
-        self.keeper.take_in(runs, newest)?;
+    pub async fn take_in(&mut self, runs: Vec<Vec<TableMeta>>, newest: CommitTs) -> Result<()> {
+        self.keeper.take_in(&self.executor, runs, newest).await?;
         let max_commit = &mut self.replay.undecided.max_commit;
         *max_commit = newest.max(*max_commit);
         Ok(())

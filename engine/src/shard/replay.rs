@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::internal::SetAside;
+use super::memtables::SEALED_MAX;
 use crate::canary::{Canary, planted};
 use crate::format::batch::Frames;
 use crate::format::block::Op;
@@ -16,6 +17,9 @@ use crate::txn::undecided::{Next, Undecided, Waiting};
 
 /// A long replay tells how far it is each time it has taken so many records.
 const PROGRESS_RECORDS: u64 = 1 << 20;
+
+/// The memory of so many memtables is kept for those that follow: what a checkpoint gives back at a time.
+const MEMTABLES_KEPT: u64 = SEALED_MAX as u64 / 2;
 
 /// See the module.
 pub struct Replay {
@@ -34,7 +38,7 @@ impl Replay {
     /// `settled`: every commit up to it is in tables.
     pub fn new(shard: ShardId, settled: CommitTs, memtable_bytes: u64, hash_seed: u64) -> Replay {
         Replay {
-            memory: MemWriter::first(Order::Deferred, hash_seed, memtable_bytes),
+            memory: MemWriter::first(Order::Deferred, hash_seed, memtable_bytes.saturating_mul(MEMTABLES_KEPT)),
             full: Vec::new(),
             set_aside: SetAside::default(),
             undecided: Undecided::new(shard, settled),

@@ -131,7 +131,7 @@ async fn live(
             Order::Decide { verdict, life, reply } => reply.complete(offline.decide(verdict, life).await),
             Order::Settle(reply) => reply.complete(offline.settle().await),
             Order::MoveOut(order, reply) => reply.complete(offline.move_out(&order).await),
-            Order::TakeIn(tables, newest, reply) => reply.complete(offline.take_in(tables, newest)),
+            Order::TakeIn(tables, newest, reply) => reply.complete(offline.take_in(tables, newest).await),
             Order::Sessions(ring, reply) => reply.complete(offline.sessions(&ring)),
             Order::Leave => return Ok(()),
             Order::Serve(order, reply) => {
@@ -171,6 +171,7 @@ async fn serve(handle: Arc<ShardHandle>, tasks: Rc<ShardTasks>, spawns: Arc<Mail
     handle.close.wait().await;
     let ended = end(&handle).await;
     still(&handle, &executor).await;
+    executor.finish_off_core().await;
     tasks.remove_retired();
     ended
 }
@@ -178,8 +179,8 @@ async fn serve(handle: Arc<ShardHandle>, tasks: Rc<ShardTasks>, spawns: Arc<Mail
 /// How often is looked whether a log is still.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Until no write of this opening can reach the log any more, so that another may begin in this process: of a shard that stopped, nobody
-/// waits for the write that was under way then.
+/// Until no write of this opening can reach the log any more, so that another may begin in this process (what was given away off the core is
+/// waited for besides): of a shard that stopped, nobody waits for the write that was under way then.
 async fn still(handle: &Arc<ShardHandle>, executor: &Rc<dyn Executor>) {
     while !handle.with_core(|core| core.log_mut().end()) {
         executor.sleep(LOOK).await;

@@ -105,34 +105,56 @@ impl Drop for Chunk {
 /// Large chunks that wait to be used again, so many bytes at most.
 #[derive(Default)]
 pub struct ChunkPool {
-    chunks: Mutex<Vec<Chunk>>,
+    kept: Mutex<Kept>,
     bytes_max: usize,
+}
+
+#[derive(Default)]
+struct Kept {
+    chunks: Vec<Chunk>,
+    /// Large chunks were asked for since the pool was last told to rest. At rest nothing is kept.
+    busy: bool,
 }
 
 impl ChunkPool {
     pub fn new(bytes_max: u64) -> ChunkPool {
-        ChunkPool { chunks: Mutex::default(), bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX) }
+        ChunkPool { kept: Mutex::default(), bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX) }
     }
 
     /// A chunk of this length, for which the kernel need not be asked.
     fn take(&self, len: usize) -> Option<Chunk> {
-        let mut chunks = lock(&self.chunks);
-        let at = chunks.iter().rposition(|chunk| chunk.layout.size() == len)?;
-        Some(chunks.swap_remove(at))
+        let mut kept = lock(&self.kept);
+        kept.busy |= len >= HUGE_PAGE;
+        let at = kept.chunks.iter().rposition(|chunk| chunk.layout.size() == len)?;
+        Some(kept.chunks.swap_remove(at))
+    }
+
+    /// Whether it may have something, or be given it.
+    pub fn is_busy(&self) -> bool {
+        lock(&self.kept).busy
+    }
+
+    /// Keep nothing until chunks are asked for again. Gives one chunk back to the kernel, which takes a while; says whether there was one.
+    pub fn rest(&self) -> bool {
+        let mut kept = lock(&self.kept);
+        kept.busy = false;
+        let chunk = kept.chunks.pop();
+        drop(kept);
+        chunk.is_some()
     }
 
     fn give(&self, mut chunk: Chunk) {
-        let mut chunks = lock(&self.chunks);
-        let kept: usize = chunks.iter().map(|chunk| chunk.layout.size()).sum();
-        if chunk.mapped && kept + chunk.layout.size() <= self.bytes_max {
+        let mut kept = lock(&self.kept);
+        let bytes: usize = kept.chunks.iter().map(|chunk| chunk.layout.size()).sum();
+        if chunk.mapped && kept.busy && bytes + chunk.layout.size() <= self.bytes_max {
             chunk.zeroed = false;
-            chunks.push(chunk);
+            kept.chunks.push(chunk);
         }
     }
 }
 
-fn lock(chunks: &Mutex<Vec<Chunk>>) -> MutexGuard<'_, Vec<Chunk>> {
-    chunks.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+fn lock<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
+    kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Owns the chunks. Shared by the writer, which adds to them, and readers, which keep them alive.
@@ -279,13 +301,23 @@ mod tests {
             bytes_at(small, 100).fill(0xaa);
             chunks.into_iter().map(|chunk| chunk.as_ptr().addr()).collect::<Vec<_>>()
         };
-        let kept =
-            |pool: &ChunkPool| lock(&pool.chunks).iter().map(|chunk| chunk.ptr.as_ptr().addr()).collect::<Vec<_>>();
+        let kept = |pool: &ChunkPool| {
+            lock(&pool.kept).chunks.iter().map(|chunk| chunk.ptr.as_ptr().addr()).collect::<Vec<_>>()
+        };
         let first = fill();
         assert_eq!(kept(&pool), first[..2]);
         let second = fill();
         assert!(first[..2].iter().all(|chunk| second.contains(chunk)));
         assert_eq!(kept(&pool).len(), 2);
         assert!(pool.take(LEN + PAGE).is_none());
+        assert!(pool.is_busy() && pool.rest());
+        assert_eq!((pool.is_busy(), kept(&pool).len()), (false, 1));
+        assert!(pool.rest() && !pool.rest());
+        // What comes while it rests is not kept.
+        let arena = Arena::new(Arc::clone(&pool));
+        Bump::default().alloc_zeroed_chunk(&arena, LEN);
+        assert!(pool.is_busy() && !pool.rest());
+        drop(arena);
+        assert_eq!(kept(&pool).len(), 0);
     }
 }

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use super::file::{TableIdentity, file_name};
 use super::memtable::Memtable;
 use super::merge::{Direction, Picker};
-use super::sorted::STEP;
 use super::source::{Cursor, Source};
 use super::table_set::{Run, TableSet};
 use super::writer::TableWriter;
@@ -198,9 +197,9 @@ fn create(target: &mut RunTarget<'_>, ids: &mut Vec<u64>) -> Result<TableWriter>
 /// Brings a sealed memtable's keys into order in small steps, where the first ordered read would do it in one.
 async fn sort_in_steps(table: &Memtable, executor: &dyn Executor, progress: Option<&Progress<'_>>) {
     let Some(mut sorter) = table.sorter() else { return };
-    while !sorter.step() {
+    while let Some(keys) = sorter.step() {
         if let Some(progress) = progress {
-            progress.sorted(STEP as u64);
+            progress.sorted(keys as u64);
         }
         executor.yield_now().await;
     }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::ids::{Expiry, Kind};
+use crate::runtime::UNSYNCED_MAX;
 use crate::table::memtable::{MemWriter, Order};
 use crate::table::node::NewVersion;
 use crate::table::testing::{Bench, keep_all};
@@ -143,9 +144,13 @@ fn a_run_is_split_and_others_get_their_turn() {
     assert!(yields > 150, "{yields} yields");
     // Large values: the largest step is a piece of one.
     let value = vec![1; 20 << 20];
+    let (_, before) = bench.fs.writes_and_syncs();
     bench.executor.yields.set(0);
     bench.write(&[memtable(&[(b"k", 1, Some((&value, 0)))])], &keep_all(&[])).unwrap();
     assert!(bench.executor.yields.get() >= 20);
+    // No sync has more to write than is bearable for those who wait beside it.
+    let (_, syncs) = bench.fs.writes_and_syncs();
+    assert!(syncs - before >= (20 << 20) / UNSYNCED_MAX, "{} syncs of 20 MiB", syncs - before);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::format::table_index::BlockPlace;
 use crate::ids::Keyspace;
 
 /// Bytes of a key in a fence, behind those that all keys of the table have in common.
-const KEPT: usize = 14;
+pub(super) const KEPT: usize = 14;
 
 /// See the module.
 #[derive(Default)]

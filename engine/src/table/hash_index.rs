@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use super::arena::{ADDRESS_BITS, Arena, Bump};
 use super::node::Node;
 
-/// Slots of the first table.
+/// Slots of the first table, at least.
 const SLOTS_MIN: usize = 64;
 /// A new table is begun when more than 5/8 of the slots are taken.
 const FULL_NUM: usize = 5;
@@ -111,6 +111,24 @@ pub struct HashIndex {
 #[derive(Default)]
 pub struct IndexWriter {
     len: usize,
+    /// How many nodes the first table is made for.
+    expected: usize,
+}
+
+impl IndexWriter {
+    /// So many nodes are likely to come. They find room without growth; if others come instead, the index grows as ever.
+    pub fn expecting(nodes: usize) -> IndexWriter {
+        IndexWriter { len: 0, expected: nodes }
+    }
+
+    /// Bytes that the first table takes, for nodes to come.
+    pub fn first_bytes(&self) -> usize {
+        self.first_slots() * size_of::<Slot>()
+    }
+
+    fn first_slots(&self) -> usize {
+        (self.expected * FULL_DEN / FULL_NUM + 1).next_power_of_two().max(SLOTS_MIN)
+    }
 }
 
 impl HashIndex {
@@ -170,7 +188,7 @@ impl HashIndex {
     ) {
         let mut current = match self.current(arena) {
             Some(current) => current,
-            None => self.publish(Slots::create(bump, arena, SLOTS_MIN, std::ptr::null_mut())),
+            None => self.publish(Slots::create(bump, arena, writer.first_slots(), std::ptr::null_mut())),
         };
         if let Some(older) = HashIndex::older(current, arena) {
             move_step(current, older, hash_of);

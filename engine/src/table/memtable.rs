@@ -169,9 +169,16 @@ impl MemWriter {
         MemWriter::on(Arena::new(Arc::new(ChunkPool::new(kept_bytes_max))), order, hash_seed)
     }
 
-    /// An empty memtable that comes after this one, in memory of those that are gone.
+    /// Memory of those that are gone, for the next ones.
+    pub fn pool(&self) -> &Arc<ChunkPool> {
+        self.table.arena.pool()
+    }
+
+    /// An empty memtable that comes after this one, in memory of those that are gone. It will likely have as many keys.
     pub fn next(&self, order: Order) -> MemWriter {
-        MemWriter::on(Arena::new(Arc::clone(self.table.arena.pool())), order, self.table.hash_seed)
+        let mut next = MemWriter::on(Arena::new(Arc::clone(self.pool())), order, self.table.hash_seed);
+        next.index = IndexWriter::expecting(self.table.keys() as usize);
+        next
     }
 
     fn on(arena: Arena, order: Order, hash_seed: u64) -> MemWriter {
@@ -205,6 +212,11 @@ impl MemWriter {
     /// Bytes of memory in use.
     pub fn bytes(&self) -> u64 {
         self.table.bytes()
+    }
+
+    /// Those of them that the first key takes, for others to come.
+    pub fn first_bytes(&self) -> u64 {
+        self.index.first_bytes() as u64
     }
 
     /// Adds a version, not older than the newest of its key. Of two with one commit, the later one counts.

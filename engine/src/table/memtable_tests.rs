@@ -125,6 +125,62 @@ fn a_search_of_sorted_keys_ends_at_the_first_not_before() {
     }
 }
 
+/// In steps, of which several divide keys that were divided before, and each is as short as promised.
+#[test]
+fn a_sorter_brings_many_keys_into_order() {
+    // All alike in what is kept beside them, which ends in zeros that some keys have and others lack.
+    let alike = |i: u32| [&[7; 30][..], &[0; 3][..i as usize % 4], &i.to_be_bytes()].concat();
+    let short = |i: u32| i.wrapping_mul(0x9e37_79b1).to_be_bytes()[..1 + i as usize % 4].to_vec();
+    let keys_of: [&dyn Fn(u32) -> Vec<u8>; 3] = [&alike, &short, &|i| i.to_le_bytes().to_vec()];
+    for (key_of, count) in
+        keys_of.into_iter().flat_map(|key_of| [0, 1, 4096, 4097, 60_000].map(|count| (key_of, count)))
+    {
+        let mut writer = MemWriter::new(Order::Deferred, 5);
+        let mut expected = std::collections::BTreeSet::new();
+        for i in 0..if cfg!(miri) { count.min(300) } else { count } {
+            let key = key_of(i);
+            writer.insert(Keyspace((i % 3) as u16), &key, put(1, b""));
+            expected.insert(((i % 3) as u16, key));
+        }
+        let table = writer.seal();
+        let mut sorter = table.sorter().expect("nobody has sorted it");
+        let mut rounds = 0;
+        while let Some(keys) = sorter.step() {
+            assert!(keys <= 4096, "{keys} keys in one step");
+            rounds += keys;
+        }
+        sorter.publish();
+        assert_eq!(rounds, 2 * expected.len());
+        let mut cursor = MemCursor::new(table).unwrap();
+        cursor.seek(Keyspace(0), b"");
+        for (keyspace, key) in &expected {
+            assert_eq!(cursor.key(), Some((Keyspace(*keyspace), &key[..])));
+            cursor.next_key();
+        }
+        assert_eq!(cursor.key(), None);
+    }
+}
+
+/// It finds room for as many keys as the one before had, at its first key; fewer and more come just as well.
+#[test]
+fn a_memtable_expects_what_the_one_before_it_had() {
+    for (before, now) in [(0_u32, 10_u32), (1000, 1000), (1000, 5), (1000, 4000)] {
+        let mut first = MemWriter::new(Order::Deferred, 5);
+        (0..before).for_each(|i| first.insert(KS, &i.to_le_bytes(), put(1, b"")));
+        let mut writer = first.next(Order::Deferred);
+        assert_eq!(writer.bytes(), 0, "an empty one takes nothing");
+        let expected = writer.first_bytes();
+        assert!(expected >= u64::from(before) * 8 * 8 / 5);
+        for i in 0..now {
+            writer.insert(KS, &i.to_le_bytes(), put(2, b"v"));
+            assert!(i > 0 || (expected..expected + 200).contains(&writer.bytes()));
+        }
+        assert!((0..now).all(|i| writer.table().get(KS, &i.to_le_bytes(), CommitTs::MAX) != Lookup::Missing));
+        assert_eq!(writer.table().get(KS, &now.to_le_bytes(), CommitTs::MAX), Lookup::Missing);
+        assert_eq!(writer.seal().nodes().count(), now as usize);
+    }
+}
+
 type Model = BTreeMap<(u16, Vec<u8>), Vec<(u64, Option<Vec<u8>>)>>;
 
 fn check_against(table: &Arc<Memtable>, model: &Model, probes: &[(u16, Vec<u8>)], at: u64) {

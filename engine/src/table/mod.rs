@@ -34,6 +34,7 @@ pub mod writer;
 use crate::ids::CommitTs;
 use crate::value::ValueRef;
 
+pub use arena::ChunkPool;
 pub use compaction::Progress;
 pub use inserts::{Inserts, insert_all};
 pub use mem_cursor::MemCursor;

@@ -5,21 +5,22 @@
 
 #![allow(unsafe_code)]
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
+use std::cmp::Ordering;
 use std::ptr::NonNull;
 use std::sync::{Mutex, OnceLock};
 
-use super::fence::{alike, fence};
+use super::fence::{KEPT as FENCED, alike, fence};
 use super::hash_index::prefetch;
 use super::memtable::Memtable;
 use super::node::Node;
 use crate::ids::Keyspace;
 
-/// Keys sorted, or merged, in one step: a few hundred microseconds.
+/// Keys divided, or sorted, in one step: a few hundred microseconds.
 pub const STEP: usize = 4096;
 /// One in so many keys is sampled: the others between two are touched at once, and cost one miss together.
 const SAMPLED: usize = 16;
+/// Into so many buckets keys are divided at a time: what is searched and written to for it stays in the processor's cache.
+const FANOUT: usize = if cfg!(test) { 4 } else { 256 };
 /// How many keys ahead memory is asked for while their beginnings are read.
 const AHEAD: usize = 16;
 
@@ -116,18 +117,28 @@ impl<'a> Sorted<'a> {
 #[derive(Clone, Copy)]
 struct Item<'a> {
     prefix: u128,
+    /// What stands behind the prefix.
+    more: u64,
     node: Node<'a>,
 }
 
+const _: () = assert!(size_of::<Item<'_>>() == 32);
+
 impl<'a> Item<'a> {
     fn of(node: Node<'a>) -> Item<'a> {
-        Item { prefix: fence(node.keyspace(), node.key(), 0), node }
+        let key = node.key();
+        let mut more = [0; 8];
+        let rest = key.get(FENCED..).unwrap_or_default();
+        let len = rest.len().min(more.len());
+        more[..len].copy_from_slice(&rest[..len]);
+        Item { prefix: fence(node.keyspace(), key, 0), more: u64::from_be_bytes(more), node }
     }
 }
 
 impl Ord for Item<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.prefix.cmp(&other.prefix).then_with(|| self.node.key().cmp(other.node.key()))
+        let begin = self.prefix.cmp(&other.prefix).then(self.more.cmp(&other.more));
+        begin.then_with(|| self.node.key().cmp(other.node.key()))
     }
 }
 
@@ -156,74 +167,123 @@ fn items(nodes: Vec<Node<'_>>) -> Vec<Item<'_>> {
     nodes.iter().enumerate().map(item).collect()
 }
 
-fn push(out: &mut Vec<NonNull<u8>>, samples: &mut Vec<u128>, item: Item<'_>) {
-    if out.len().is_multiple_of(SAMPLED) {
-        samples.push(item.prefix);
-    }
-    out.push(item.node.as_ptr());
+/// Keys being divided into buckets, each of which lies before the next. They come in no order (a memtable's index has none, nor have the buckets
+/// that were filled from it), so that the first of them tell how all are spread.
+struct Division<'a> {
+    from: Undivided<'a>,
+    /// The least key of each bucket but the first, and their prefixes.
+    bounds: Vec<Item<'a>>,
+    prefixes: Vec<u128>,
+    /// Empty before the first step.
+    buckets: Vec<Vec<Item<'a>>>,
+    len: usize,
 }
 
-/// Sorts a sealed memtable's keys in steps: pieces of [`STEP`] keys each, then all pieces into one.
+enum Undivided<'a> {
+    Table(Box<dyn Iterator<Item = Node<'a>> + 'a>),
+    Bucket(std::vec::IntoIter<Item<'a>>),
+}
+
+impl<'a> Division<'a> {
+    fn of_table(table: &'a Memtable) -> Division<'a> {
+        Division::new(Undivided::Table(Box::new(table.nodes())), table.keys() as usize)
+    }
+
+    fn of_bucket(bucket: Vec<Item<'a>>) -> Division<'a> {
+        let len = bucket.len();
+        Division::new(Undivided::Bucket(bucket.into_iter()), len)
+    }
+
+    fn new(from: Undivided<'a>, len: usize) -> Division<'a> {
+        Division { from, bounds: Vec::new(), prefixes: Vec::new(), buckets: Vec::new(), len }
+    }
+
+    fn take(&mut self, count: usize) -> Vec<Item<'a>> {
+        match &mut self.from {
+            Undivided::Table(nodes) => items(nodes.take(count).collect()),
+            Undivided::Bucket(bucket) => bucket.take(count).collect(),
+        }
+    }
+
+    /// Bounds between as many buckets as will have half a step's keys each, or as many as are filled well at a time. Of the sample some lie
+    /// before each bound and some behind, so that each bucket is smaller than what is divided.
+    fn choose_bounds(&mut self, sample: &[Item<'a>]) {
+        let buckets = (self.len / (STEP / 2)).clamp(1, FANOUT);
+        let mut sample = sample.to_vec();
+        sample.sort_unstable();
+        self.bounds = (1..buckets).map(|bucket| sample[bucket * sample.len() / buckets]).collect();
+        self.prefixes = self.bounds.iter().map(|bound| bound.prefix).collect();
+        let room = self.len / buckets * 5 / 4;
+        self.buckets = (0..buckets).map(|_| Vec::with_capacity(room)).collect();
+    }
+
+    fn bucket_of(&self, item: &Item<'a>) -> usize {
+        let same = alike(&self.prefixes, item.prefix);
+        same.start + self.bounds[same].partition_point(|bound| bound <= item)
+    }
+
+    /// Divides some keys; how many, zero when there are none left.
+    fn step(&mut self) -> usize {
+        let some = self.take(STEP);
+        if self.buckets.is_empty() {
+            self.choose_bounds(&some);
+        }
+        for item in &some {
+            let bucket = self.bucket_of(item);
+            self.buckets[bucket].push(*item);
+        }
+        some.len()
+    }
+}
+
+/// Sorts a sealed memtable's keys in steps: divides them until no part has more than [`STEP`] of them, and sorts each part.
 pub struct Sorter<'a> {
     table: &'a Memtable,
-    unsorted: Box<dyn Iterator<Item = Node<'a>> + 'a>,
-    pieces: Vec<Vec<Item<'a>>>,
-    merging: Option<BinaryHeap<Reverse<(Item<'a>, usize)>>>,
-    /// How many of each piece have been merged or wait in the heap.
-    taken: Vec<usize>,
+    division: Option<Division<'a>>,
+    /// Parts that are neither divided nor sorted, the lowest last.
+    parts: Vec<Vec<Item<'a>>>,
     out: Vec<NonNull<u8>>,
     samples: Vec<u128>,
 }
 
 impl<'a> Sorter<'a> {
     fn new(table: &'a Memtable) -> Sorter<'a> {
-        Sorter {
-            table,
-            unsorted: Box::new(table.nodes()),
-            pieces: Vec::new(),
-            merging: None,
-            taken: Vec::new(),
-            out: Vec::new(),
-            samples: Vec::new(),
-        }
+        let division = Some(Division::of_table(table));
+        Sorter { table, division, parts: Vec::new(), out: Vec::new(), samples: Vec::new() }
     }
 
-    /// All that has not been sorted yet is sorted now, which takes less time in all than steps do. For one that has done no step.
+    /// All steps.
     fn at_one_go(mut self) -> Sorter<'a> {
-        let mut all = items(self.unsorted.by_ref().collect());
-        all.sort_unstable();
-        self.out.reserve_exact(all.len());
-        all.iter().for_each(|item| push(&mut self.out, &mut self.samples, *item));
+        while self.step().is_some() {}
         self
     }
 
-    /// Does one step; true when all is sorted.
-    pub fn step(&mut self) -> bool {
-        let Some(heap) = &mut self.merging else {
-            let mut piece = items(self.unsorted.by_ref().take(STEP).collect());
-            if piece.is_empty() {
-                self.taken = vec![1; self.pieces.len()];
-                self.merging = Some(self.pieces.iter().enumerate().map(|(i, piece)| Reverse((piece[0], i))).collect());
-                self.out.reserve_exact(self.table.keys() as usize);
-            } else {
-                piece.sort_unstable();
-                self.pieces.push(piece);
+    /// Does one step: so many keys were divided for the first time, or sorted, so that each is counted twice. `None` when all is sorted.
+    pub fn step(&mut self) -> Option<usize> {
+        if let Some(division) = &mut self.division {
+            let is_first = matches!(division.from, Undivided::Table(_));
+            let divided = division.step();
+            if divided == 0 {
+                self.parts.extend(std::mem::take(&mut division.buckets).into_iter().rev());
+                self.division = None;
+                self.out.reserve(self.table.keys() as usize - self.out.len());
             }
-            return false;
-        };
-        for _ in 0..STEP {
-            let Some(mut top) = heap.peek_mut() else { return true };
-            let Reverse((item, piece)) = *top;
-            push(&mut self.out, &mut self.samples, item);
-            match self.pieces[piece].get(self.taken[piece]) {
-                Some(next) => {
-                    self.taken[piece] += 1;
-                    *top = Reverse((*next, piece));
-                }
-                None => drop(std::collections::binary_heap::PeekMut::pop(top)),
-            }
+            return Some(if is_first { divided } else { 0 });
         }
-        false
+        let mut part = self.parts.pop()?;
+        let len = part.len();
+        if len > STEP {
+            self.division = Some(Division::of_bucket(part));
+            return Some(0);
+        }
+        part.sort_unstable();
+        for item in part {
+            if self.out.len().is_multiple_of(SAMPLED) {
+                self.samples.push(item.prefix);
+            }
+            self.out.push(item.node.as_ptr());
+        }
+        Some(len)
     }
 
     /// Gives the order to all readers, once every step is done.

@@ -17,8 +17,8 @@ use super::table_set::Run;
 use crate::error::Result;
 use crate::ids::{CommitTs, ShardId};
 use crate::runtime::{
-    BLOCK, DurableWay, Executor, File, Fs, IoDone, IoOp, LocalFuture, LockError, Mapping, OpenMode, SharedRegion,
-    TaskClass,
+    BLOCK, Blocking, DurableWay, Executor, File, Fs, IoDone, IoOp, LocalFuture, LockError, Mapping, OpenMode,
+    SharedRegion, TaskClass,
 };
 
 #[derive(Default)]
@@ -223,6 +223,14 @@ impl Executor for TestExecutor {
                 IoOp::Read { .. } | IoOp::WriteDurable { .. } => panic!("tables are not written so"),
             }
         })
+    }
+    fn off_core(&self, work: Blocking) -> LocalFuture<'static, ()> {
+        work();
+        Box::pin(yield_once())
+    }
+
+    fn finish_off_core(&self) -> LocalFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
     }
     fn durable_way(&self, _: usize, _: usize) -> DurableWay {
         DurableWay::Ring

@@ -16,7 +16,7 @@ use crate::format::footer::{FOOTER_LEN, Footer};
 use crate::format::manifest::{KeyBound, TableMeta};
 use crate::format::table_index::{BlockPlace, IndexBuilder};
 use crate::ids::{CommitTs, Keyspace};
-use crate::runtime::{AlignedBuf, BLOCK, Executor, File, Fs, IoBuf, IoOp, OpenMode};
+use crate::runtime::{AlignedBuf, BLOCK, Executor, File, Fs, IoBuf, IoOp, OpenMode, UNSYNCED_MAX};
 
 /// Bytes of one write: large enough for the disk's full rate, small enough not to hold up others' syncs.
 const WRITE_LEN: usize = 1 << 20;
@@ -41,6 +41,8 @@ struct Output {
     filled: usize,
     /// Where `buf` will be written.
     offset: u64,
+    /// Everything before is durable.
+    synced: u64,
 }
 
 impl Output {
@@ -86,12 +88,13 @@ impl Output {
         self.buf = buf.into_heap();
         self.offset += self.filled as u64;
         self.filled = 0;
-        Ok(())
+        if self.offset - self.synced >= UNSYNCED_MAX { self.sync().await } else { Ok(()) }
     }
 
-    async fn sync(&self) -> Result<()> {
+    async fn sync(&mut self) -> Result<()> {
         let done = self.executor.io(&self.file, IoOp::SyncData).await;
         done.result.map_err(|error| Error::io("sync", self.file.path(), error))?;
+        self.synced = self.offset;
         Ok(())
     }
 }
@@ -131,7 +134,7 @@ impl TableWriter {
         let path: PathBuf = dir.join(file_name(identity.id));
         let file = fs.open(&path, OpenMode::CreateNewDirect).map_err(|error| Error::io("create", &path, error))?;
         Ok(TableWriter {
-            out: Output { executor, file, buf: AlignedBuf::zeroed(WRITE_LEN), filled: 0, offset: 0 },
+            out: Output { executor, file, buf: AlignedBuf::zeroed(WRITE_LEN), filled: 0, offset: 0, synced: 0 },
             identity,
             ring_version,
             block: BlockBuilder::new(),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::log::FlushPlan;
 use crate::canary::{Canary, planted};
 use crate::error::Stage;
-use crate::runtime::{Clock, DurableWay, Executor, File, IoOp};
+use crate::runtime::{AlignedBuf, Clock, DurableWay, Executor, File, IoBuf, IoOp};
 
 /// What ended a flush.
 #[derive(Debug)]
@@ -65,7 +65,9 @@ pub async fn perform(
             sync(executor, old).await?;
         }
         let file = &roll.next.file;
-        file.write_durable_blocking(0, &roll.header).map_err(failed(Stage::Write, file, 0))?;
+        let buf = std::mem::replace(&mut roll.header, IoBuf::heap(AlignedBuf::zeroed(0), 0));
+        let done = executor.io(file, IoOp::WriteDurable { offset: 0, buf }).await;
+        roll.header = done.written().map_err(failed(Stage::Write, file, 0))?;
     }
     if let Some(write) = plan.write.take() {
         let (file, offset) = (Arc::clone(&write.file), write.offset);

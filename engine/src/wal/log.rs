@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use super::marks::Watermarks;
 use super::reread::Stretch;
-use super::segments::{Segment, SegmentDir, SegmentSet, Spare};
+use super::segments::{Segment, SegmentDir, SegmentSet, Spare, SpareNeed};
 use super::stage::{LogIdentity, SLOT_BATCH_AT, begin_slot};
 use crate::error::Error;
 use crate::format::batch::{BATCH_HEADER_LEN, BatchHeader, batch_len};
 use crate::format::frame::{self, FRAME_HEADER_LEN, frame_len};
 use crate::ids::{CommitTs, Life, Lsn};
 use crate::runtime::buffer::Backing;
-use crate::runtime::{AlignedBuf, File, IoBuf, SlotBuf};
+use crate::runtime::{AlignedBuf, File, IoBuf, SlotBuf, UNSYNCED_MAX};
 
 /// Half of the last segment is kept for writes that make room, at most so much: a thousand deletes, each synced alone.
 const KEPT_BYTES_MAX: u64 = 4 << 20;
@@ -123,8 +123,8 @@ pub struct Log {
     ended: bool,
     /// Where the last frame of the last batch ended; `None` before the first of this life.
     exact_end: Option<Lsn>,
-    /// The number of the segment that the flush under way begins.
-    rolling: Option<u64>,
+    /// The segment that the flush under way begins.
+    rolling: Option<Segment>,
     /// Somebody waits until this is durable.
     want_durable: Lsn,
     /// Everything appended must be durable at this time.
@@ -299,9 +299,10 @@ impl Log {
             Room::Ordinary => kept_of(capacity),
             Room::Reserve => 0,
         };
-        let active = &self.segments.active;
-        let kept_here = if self.segments.spare.is_none() { kept(active.capacity) } else { 0 };
-        if worst_end.advance(kept_here) <= active.end() {
+        let last = self.last_segment();
+        let last_end = last.end();
+        let kept_here = if self.segments.spare.is_none() { kept(last.capacity) } else { 0 };
+        if worst_end.advance(kept_here) <= last_end {
             return Ok(());
         }
         // All that waits may have to go into the spare.
@@ -313,7 +314,7 @@ impl Log {
         let tight_end = self.marks.appended().advance(batch_len(len) as u64 + batch_len(0) as u64);
         match (&self.no_spare, room) {
             (None, _) => Err(Refused::Full),
-            (Some(_), Room::Reserve) if tight_end <= active.end() => Ok(()),
+            (Some(_), Room::Reserve) if tight_end <= last_end => Ok(()),
             (Some(_), Room::Reserve | Room::Ordinary) => Err(Refused::NoSegment),
         }
     }
@@ -412,7 +413,7 @@ impl Log {
                     let header = self.dir.header(next.sequence, next.base, self.life);
                     let unsynced = self.marks.written() > self.marks.durable();
                     let sync_old = unsynced.then(|| Arc::clone(&self.segments.active.file));
-                    self.rolling = Some(next.sequence);
+                    self.rolling = Some(next.clone());
                     Some(Roll { sync_old, next, header })
                 }
                 other => {
@@ -429,7 +430,9 @@ impl Log {
         let segment = roll.as_ref().map_or(&self.segments.active, |roll| &roll.next);
         let (file, offset) = (Arc::clone(&segment.file), segment.file_offset(header.lsn));
         let all_before_durable = roll.is_some() || self.marks.written() == self.marks.durable();
-        let wanted = self.want_durable > self.marks.durable() && self.want_durable <= header.end();
+        let unsynced = header.end().bytes_since(self.marks.durable());
+        let wanted = self.want_durable > self.marks.durable() && self.want_durable <= header.end()
+            || unsynced >= UNSYNCED_MAX.min(self.dir.segment_bytes / 2);
         let sync = (wanted && !all_before_durable).then(|| Arc::clone(&file));
         let write = BatchWrite { file, offset, buf, end: header.end(), durable: wanted && all_before_durable };
         self.in_flight = true;
@@ -479,17 +482,25 @@ impl Log {
         }
     }
 
-    /// Whether the next spare, which still lacks so many bytes, is waited for or would be if it took its time.
-    pub fn spare_is_late(&self, left: u64) -> bool {
-        let active = &self.segments.active;
-        let usable = active.end().bytes_since(self.marks.appended().min(active.end()));
-        let usable = usable.saturating_sub(kept_of(active.capacity) + 2 * self.slot_bytes() as u64);
-        self.spare_bytes_wanted > 0 || usable * ZEROS_FASTER <= left
+    /// How soon the next spare is needed, which still lacks so many bytes.
+    pub fn spare_need(&self, left: u64) -> SpareNeed {
+        if self.spare_bytes_wanted > 0 {
+            return SpareNeed::Now;
+        }
+        let last = self.last_segment();
+        let usable = last.end().bytes_since(self.marks.appended().min(last.end()));
+        let usable = usable.saturating_sub(kept_of(last.capacity) + 2 * self.slot_bytes() as u64);
+        if usable * ZEROS_FASTER <= left { SpareNeed::Soon } else { SpareNeed::Later }
     }
 
     fn last_sequence(&self) -> u64 {
         let spare = self.segments.spare.as_ref().map(|spare| spare.sequence);
-        spare.or(self.rolling).unwrap_or(self.segments.active.sequence)
+        spare.unwrap_or(self.last_segment().sequence)
+    }
+
+    /// Where what is appended goes, as long as it has room.
+    fn last_segment(&self) -> &Segment {
+        self.rolling.as_ref().unwrap_or(&self.segments.active)
     }
 
     /// The last attempts to make a spare failed; until one succeeds, writes are refused where they would need it.

@@ -4,7 +4,8 @@
 //! whole by then; so what a header calls its base was durable when the header was.
 //! Crash leaves: a file that was being made, under a name of its own; a spare under the next number without a valid header of that
 //! number (never begun), or begun and empty.
-//! Segments are written once with zeros and recycled, because a write into a block that was only reserved costs twice.
+//! Segments are written once with zeros, as far as there is time, and recycled, because a write into a block that was only reserved
+//! costs twice.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -17,20 +18,31 @@ use crate::canary::{Canary, planted};
 use crate::error::{Error, Result};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, file_name, unfinished_name};
 use crate::ids::{Life, Lsn};
-use crate::runtime::{AlignedBuf, BLOCK, Executor, File, Fs, IoBuf, IoOp, OpenMode};
+use crate::runtime::{AlignedBuf, BLOCK, Executor, File, Fs, IoBuf, IoOp, OpenMode, UNSYNCED_MAX, off_core};
 
 /// The first segments of a shard are small, so that small databases are.
 const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
 /// Bytes zeroed by one write while a segment is prepared; a write of a megabyte held up the syncs of others for a millisecond.
 const ZERO_STEP: usize = 64 << 10;
-/// The same when the segment is waited for.
+/// The same when the segment will soon be waited for.
 const ZERO_STEP_LATE: usize = 1 << 20;
 /// Between two writes while there is time: zeros take a twentieth of what the disk can do.
 const ZERO_PAUSE: Duration = Duration::from_millis(1);
 
-/// Says of a file that lacks so many bytes whether it is waited for, or soon will be.
-pub type IsLate<'a> = dyn Fn(u64) -> bool + 'a;
-pub const AT_ONCE: &IsLate<'static> = &|_| true;
+/// How soon a spare is needed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SpareNeed {
+    /// There is time.
+    Later,
+    /// As soon as the disk can.
+    Soon,
+    /// Writers wait for it: what has no zeros yet, only space, will do.
+    Now,
+}
+
+/// Says how soon a file is needed that lacks so many bytes.
+pub type NeedOf<'a> = dyn Fn(u64) -> SpareNeed + 'a;
+pub const SOON: &NeedOf<'static> = &|_| SpareNeed::Soon;
 
 /// A file of the log with its place in it.
 #[derive(Clone)]
@@ -129,17 +141,19 @@ impl Segment {
     }
 }
 
-/// Removes the names of a file that did not become a spare: after an error, or when its making is given up at a close.
-struct Unfinished<'a> {
-    fs: &'a dyn Fs,
-    paths: Vec<PathBuf>,
+/// A file that is to become a spare. If it does not, after an error or when its making is given up at a close, it is removed.
+struct Unfinished {
+    fs: Arc<dyn Fs>,
+    /// Its name so far.
+    path: PathBuf,
+    is_finished: bool,
 }
 
-impl Drop for Unfinished<'_> {
+impl Drop for Unfinished {
     fn drop(&mut self) {
-        for path in &self.paths {
-            // It may not exist; what stays the next opening finds or removes.
-            let _ = self.fs.remove_file(path);
+        if !self.is_finished {
+            // What stays the next opening finds or removes.
+            let _ = self.fs.remove_file(&self.path);
         }
     }
 }
@@ -183,37 +197,38 @@ impl SegmentDir {
     /// It gets its name when it is whole: zeros that are still on their way when this is given up, at a close or by the end of the
     /// process, then go into a file that the next opening removes, and not over what is written there by then.
     ///
-    /// It takes its time while it is not late.
+    /// It takes its time while there is time. Once somebody waits for it, zeros end where they are: what lies behind them reads as zeros
+    /// all the same, but each write into it costs the file system more.
     pub async fn make_spare(
         &self,
         executor: &Rc<dyn Executor>,
         sequence: u64,
         batch_bytes: u64,
-        is_late: &IsLate<'_>,
+        need: &NeedOf<'_>,
     ) -> Result<Spare> {
-        let (sequence, unfinished, file) = self.create_file(sequence)?;
+        let dir = self.clone();
+        let (sequence, unfinished, file) = off_core(&**executor, move || dir.create_file(sequence)).await?;
         // What is wanted may end inside a batch that is still being built; files hold whole blocks.
         let batch_bytes = batch_bytes.next_multiple_of(BLOCK as u64);
         let bytes = self.bytes_of(sequence).max(batch_bytes + SEGMENT_HEADER_LEN as u64);
-        let path = self.file_path(sequence);
-        let mut names = Unfinished { fs: &*self.fs, paths: vec![unfinished] };
-        self.fill(executor, file, &names.paths[0], bytes, is_late).await?;
-        names.paths.push(path);
-        let spare = self.name_spare(&names.paths[0], &names.paths[1], sequence, bytes)?;
-        names.paths.clear();
-        Ok(spare)
+        self.fill(executor, file, &unfinished.path, bytes, need).await?;
+        let dir = self.clone();
+        off_core(&**executor, move || dir.name_spare(unfinished, sequence, bytes)).await
     }
 
     /// A file that did not exist, for the first free number from `sequence` on; only one that this made may be removed again.
-    fn create_file(&self, mut sequence: u64) -> Result<(u64, PathBuf, Arc<dyn File>)> {
+    fn create_file(&self, mut sequence: u64) -> Result<(u64, Unfinished, Arc<dyn File>)> {
         loop {
-            let (path, unfinished) = (self.file_path(sequence), self.path.join(unfinished_name(sequence)));
-            let taken = self.fs.exists(&path).map_err(|e| Error::io("look for", self.shown(&path), e))?;
+            let (named, path) = (self.file_path(sequence), self.path.join(unfinished_name(sequence)));
+            let taken = self.fs.exists(&named).map_err(|e| Error::io("look for", self.shown(&named), e))?;
             if !taken {
-                match self.fs.open(&unfinished, OpenMode::CreateNewDirect) {
-                    Ok(file) => return Ok((sequence, unfinished, file)),
+                match self.fs.open(&path, OpenMode::CreateNewDirect) {
+                    Ok(file) => {
+                        let unfinished = Unfinished { fs: Arc::clone(&self.fs), path, is_finished: false };
+                        return Ok((sequence, unfinished, file));
+                    }
                     Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-                    Err(e) => return Err(Error::io("create", self.shown(&unfinished), e)),
+                    Err(e) => return Err(Error::io("create", self.shown(&path), e)),
                 }
             }
             // Left by an attempt that failed and could not be cleaned up; the next opening removes it.
@@ -221,45 +236,61 @@ impl SegmentDir {
         }
     }
 
-    /// Zeros, durably.
+    /// Space, and zeros as long as there is time, durably.
     async fn fill(
         &self,
         executor: &Rc<dyn Executor>,
         file: Arc<dyn File>,
         path: &Path,
         bytes: u64,
-        is_late: &IsLate<'_>,
+        need: &NeedOf<'_>,
     ) -> Result<()> {
         let shown = self.shown(path);
-        file.allocate(bytes).map_err(|e| Error::io("allocate", &shown, e))?;
+        let (whole, allocated) = (Arc::clone(&file), shown.clone());
+        let allocate = move || whole.allocate(bytes).map_err(|e| Error::io("allocate", allocated, e));
+        off_core(&**executor, allocate).await?;
+        let sync = async || {
+            let done = executor.io(&file, IoOp::SyncData).await;
+            done.result.map(drop).map_err(|e| Error::io("sync", &shown, e))
+        };
         let mut zeros = AlignedBuf::zeroed(ZERO_STEP_LATE);
-        let mut at = 0;
+        let (mut at, mut synced) = (0, 0);
         while at < bytes {
-            let late = is_late(bytes - at);
-            let step = if late { ZERO_STEP_LATE } else { ZERO_STEP };
+            let (step, pause) = match need(bytes - at) {
+                SpareNeed::Later => (ZERO_STEP, true),
+                SpareNeed::Soon => (ZERO_STEP_LATE, false),
+                SpareNeed::Now => break,
+            };
             let len = usize::try_from(bytes - at).map_or(step, |left| left.min(step));
             let done = executor.io(&file, IoOp::Write { offset: at, buf: IoBuf::heap(zeros, len) }).await;
             let buf = done.written().map_err(|e| Error::io_at("write zeros to", &shown, at, e))?;
             zeros = buf.into_heap();
             at += len as u64;
-            if late {
-                executor.yield_now().await;
-            } else {
+            if at - synced >= UNSYNCED_MAX {
+                sync().await?;
+                synced = at;
+            }
+            if pause {
                 executor.sleep(ZERO_PAUSE).await;
+            } else {
+                executor.yield_now().await;
             }
         }
-        executor.io(&file, IoOp::SyncData).await.result.map(drop).map_err(|e| Error::io("sync", &shown, e))
+        sync().await
     }
 
-    /// Give a file of zeros its name.
-    fn name_spare(&self, from: &Path, to: &Path, sequence: u64, bytes: u64) -> Result<Spare> {
-        let shown = self.shown(to);
-        self.fs.rename(from, to).map_err(|e| Error::io("rename", self.shown(from), e))?;
+    /// Give a file that was filled its name.
+    fn name_spare(&self, mut unfinished: Unfinished, sequence: u64, bytes: u64) -> Result<Spare> {
+        let to = self.file_path(sequence);
+        let shown = self.shown(&to);
+        self.fs.rename(&unfinished.path, &to).map_err(|e| Error::io("rename", self.shown(&unfinished.path), e))?;
+        unfinished.path.clone_from(&to);
         if !planted(Canary::SkipDirectorySync) {
             self.fs.sync_dir(&self.path).map_err(|e| Error::io("sync directory of", &shown, e))?;
         }
         // The handle still shows the old name in messages.
-        let file = self.fs.open(to, OpenMode::Direct).map_err(|e| Error::io("open", &shown, e))?;
+        let file = self.fs.open(&to, OpenMode::Direct).map_err(|e| Error::io("open", &shown, e))?;
+        unfinished.is_finished = true;
         Ok(Spare { file, sequence, capacity: bytes - SEGMENT_HEADER_LEN as u64 })
     }
 

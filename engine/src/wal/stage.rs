@@ -35,14 +35,14 @@ const MAGIC_BYTES: [u8; 8] = *b"CRstage1";
 
 /// The batch's place in a slot.
 pub const SLOT_BATCH_AT: usize = BLOCK;
-/// Slots of a stage: one in flight, one being filled, two for bursts.
-pub const SLOTS: usize = 4;
+/// Slots of a stage: one in flight, one being filled, and those that take what comes while the disk is slow for once.
+pub const SLOTS: usize = 8;
 /// The largest batch built on the stage; at this size a write costs little more than its bytes.
 const BATCH_BYTES_MAX: usize = 512 << 10;
 
 /// Bytes of the batch in each slot, for segments of `segment_bytes`.
 pub fn slot_batch_bytes(segment_bytes: u64) -> usize {
-    let share = usize::try_from(segment_bytes / 16).unwrap_or(BATCH_BYTES_MAX);
+    let share = usize::try_from(segment_bytes / 32).unwrap_or(BATCH_BYTES_MAX);
     share.clamp(BLOCK, BATCH_BYTES_MAX) / BLOCK * BLOCK
 }
 

@@ -13,7 +13,7 @@ use corering_engine::runtime::sim::harness::{Life, Plan, Summary, enumerate, run
 use corering_engine::runtime::sim::{CrashKind, Rng, SimConfig};
 use corering_engine::runtime::{Fs, LocalFuture, OpenMode};
 
-use corering_engine::wal::segments::AT_ONCE;
+use corering_engine::wal::segments::SOON;
 use corering_engine::wal::stage::{SLOTS, stage_bytes};
 use corering_engine::wal::{Known, Log, LogIdentity, Next, Room, SegmentDir, flush, recover};
 use corering_engine::{Lsn, ShardId};
@@ -156,7 +156,7 @@ impl Open {
                 Next::NeedsSpare => {}
             }
             if let Some((sequence, bytes)) = self.log.spare_wanted() {
-                let spare = self.log.dir().make_spare(&life.executor, sequence, bytes, AT_ONCE).await.map_err(text)?;
+                let spare = self.log.dir().make_spare(&life.executor, sequence, bytes, SOON).await.map_err(text)?;
                 drop(self.log.set_spare(spare));
             }
         }

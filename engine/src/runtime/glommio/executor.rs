@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use super::aside::Aside;
 use super::tasks::Tasks;
 use super::weight::Weight;
 use crate::runtime::net::Net;
 use crate::runtime::uring::{Disk, FileOp, Op, Ring, TimerOp, Ways};
-use crate::runtime::{DurableWay, Executor, File, IoDone, IoOp, LocalFuture, TaskClass};
+use crate::runtime::{Blocking, DurableWay, Executor, File, IoDone, IoOp, LocalFuture, TaskClass};
 
 pub struct ShardExecutor {
     pub tasks: Tasks,
@@ -17,6 +18,7 @@ pub struct ShardExecutor {
     pub disk: Disk,
     pub ways: Ways,
     pub background: Rc<Weight>,
+    pub aside: Rc<Aside>,
 }
 
 impl ShardExecutor {
@@ -59,6 +61,14 @@ impl Executor for ShardExecutor {
             }
             Err(done) => Box::pin(std::future::ready(done)),
         }
+    }
+
+    fn off_core(&self, work: Blocking) -> LocalFuture<'static, ()> {
+        self.aside.perform(work)
+    }
+
+    fn finish_off_core(&self) -> LocalFuture<'static, ()> {
+        self.aside.finish()
     }
 
     fn net(&self) -> Option<Net> {

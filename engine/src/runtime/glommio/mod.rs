@@ -12,6 +12,7 @@
 //!   system calls, so the thread sleeps in its own ring and cuts its own time slices (`drivers.rs`);
 //! - it frees tasks without their headers and so leaks an eventfd for each executor (`leak.rs`).
 
+mod aside;
 mod check;
 mod drivers;
 mod executor;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, SharesManager};
 use parking_lot::Mutex;
 
+use super::aside::Aside;
 use super::check;
 use super::drivers::Drivers;
 use super::executor::ShardExecutor;
@@ -37,6 +38,8 @@ const SLICE_NS: u64 = 100_000;
 pub struct ThreadPlan {
     pub shard: ShardId,
     pub processor: Option<usize>,
+    /// Where threads of this process may run.
+    pub processors: Vec<usize>,
     pub disk: Disk,
 }
 
@@ -106,7 +109,7 @@ fn run(plan: ThreadPlan, main: ShardMain, started: &SyncSender<Result<()>>) {
 fn pin(plan: &ThreadPlan) -> Result<()> {
     // Before anything is allocated, so that its memory is near.
     let Some(processor) = plan.processor else { return Ok(()) };
-    sys::pin_this_thread(processor).map_err(|e| Error::Unsupported {
+    sys::keep_this_thread_on(&[processor]).map_err(|e| Error::Unsupported {
         what: format!("cannot run shard {} on processor {processor}: {e}", plan.shard),
     })
 }
@@ -138,12 +141,14 @@ async fn live(plan: &ThreadPlan, inbox: Arc<Inbox>, ring: Ring, main: ShardMain)
     glommio::executor().yield_task_queue_now().await;
 
     let tasks = Tasks::new(plan.shard, inbox);
+    let aside = Rc::new(Aside::new(plan.shard, plan.processors.clone()));
     let executor = ShardExecutor {
         tasks: tasks.clone(),
         ring,
         disk: plan.disk.clone(),
         ways: Ways::new(drivers.spare()),
         background: weight,
+        aside: Rc::clone(&aside),
     }
     .shared();
     let end = EndOnDrop(Rc::clone(&drivers));
@@ -156,6 +161,7 @@ async fn live(plan: &ThreadPlan, inbox: Arc<Inbox>, ring: Ring, main: ShardMain)
     drivers.run_foreground().await;
 
     tasks.end_all();
+    aside.end();
     background.await;
     drop(bell);
 }

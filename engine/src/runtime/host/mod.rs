@@ -85,6 +85,6 @@ impl Host for Machine {
     }
 
     fn start_shard(&self, shard: ShardId, processor: Option<usize>, main: ShardMain) -> Result<Box<dyn ShardThread>> {
-        start_thread(ThreadPlan { shard, processor, disk: self.disk.clone() }, main)
+        start_thread(ThreadPlan { shard, processor, processors: self.processors(), disk: self.disk.clone() }, main)
     }
 }

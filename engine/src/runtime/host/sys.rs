@@ -115,13 +115,13 @@ pub fn allowed_processors() -> io::Result<Vec<usize>> {
     Ok((0..MASK_WORDS * 64).filter(|cpu| mask[cpu / 64] >> (cpu % 64) & 1 == 1).collect())
 }
 
-/// Let the calling thread run on `processor` alone.
-pub fn pin_this_thread(processor: usize) -> io::Result<()> {
-    if processor >= MASK_WORDS * 64 {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
+/// Let the calling thread run on these processors alone.
+pub fn keep_this_thread_on(processors: &[usize]) -> io::Result<()> {
     let mut mask: Mask = [0; MASK_WORDS];
-    mask[processor / 64] = 1 << (processor % 64);
+    for processor in processors {
+        let word = mask.get_mut(processor / 64).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+        *word |= 1 << (processor % 64);
+    }
     // SAFETY: the mask's true size is given; the kernel only reads it.
     let done = unsafe { libc::sched_setaffinity(0, size_of::<Mask>(), mask.as_ptr().cast()) };
     check(i64::from(done)).map(drop)

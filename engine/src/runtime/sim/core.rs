@@ -257,6 +257,7 @@ impl Core {
                 lane: Some(lane),
                 shard: Some(start.index),
                 name: Arc::clone(&name),
+                aside: Rc::default(),
             });
             let main = start.main;
             let future = Box::pin(async move { main(executor as Rc<dyn Executor>).await });

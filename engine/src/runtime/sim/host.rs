@@ -1,5 +1,7 @@
 //! The simulated machine behind the engine's traits: clock, chance, timers, executors and shard threads.
 
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -13,8 +15,9 @@ use super::fs::SimFs;
 use super::state::{Due, DueKey, Lane, ShardRecord, ShardStart, Shared};
 use crate::error::{Error, Result};
 use crate::ids::ShardId;
+use crate::pending::{Completer, pending};
 use crate::runtime::{
-    Clock, DurableWay, Executor, File, Fs, Host, IoDone, IoOp, LocalFuture, ShardMain, ShardThread, TaskClass,
+    Blocking, Clock, DurableWay, Executor, File, Fs, Host, IoDone, IoOp, LocalFuture, ShardMain, ShardThread, TaskClass,
 };
 
 pub(super) struct SimHost {
@@ -136,6 +139,7 @@ pub(super) struct SimExecutor {
     pub lane: Option<Lane>,
     pub shard: Option<usize>,
     pub name: Arc<str>,
+    pub aside: Rc<Aside>,
 }
 
 impl Executor for SimExecutor {
@@ -164,10 +168,61 @@ impl Executor for SimExecutor {
         Box::pin(Transfer::new(&self.shared, life, file.share(), op))
     }
 
+    fn off_core(&self, work: Blocking) -> LocalFuture<'static, ()> {
+        let dead = self.shared.lock().is_dead(self.life);
+        match self.core.upgrade().filter(|_| !dead && !self.aside.ended.get()) {
+            Some(core) => self.aside.take(self, &core, work),
+            None => Box::pin(std::future::pending()),
+        }
+    }
+
+    fn finish_off_core(&self) -> LocalFuture<'static, ()> {
+        let last =
+            if self.aside.running.get() { self.off_core(Box::new(|| ())) } else { Box::pin(std::future::ready(())) };
+        self.aside.ended.set(true);
+        last
+    }
+
     fn durable_way(&self, _len: usize, _waiting: usize) -> DurableWay {
         let mut state = self.shared.lock();
         let fixed = state.config.durable_way;
         fixed.unwrap_or_else(|| *state.rng_host.pick(&[DurableWay::Ring, DurableWay::Blocking]))
+    }
+}
+
+/// What is done off one shard's core: by a thread of its own, one work after the other.
+#[derive(Default)]
+pub(super) struct Aside {
+    jobs: RefCell<VecDeque<(Blocking, Completer<()>)>>,
+    running: Cell<bool>,
+    ended: Cell<bool>,
+}
+
+impl Aside {
+    fn take(self: &Rc<Aside>, executor: &SimExecutor, core: &Core, work: Blocking) -> LocalFuture<'static, ()> {
+        let (completer, done) = pending(None);
+        self.jobs.borrow_mut().push_back((work, completer));
+        if !self.running.replace(true) {
+            let aside = Rc::clone(self);
+            let run = async move {
+                loop {
+                    let job = aside.jobs.borrow_mut().pop_front();
+                    let Some((work, completer)) = job else { break };
+                    work();
+                    completer.complete(Ok(()));
+                    Yield { yielded: false }.await;
+                }
+                aside.running.set(false);
+            };
+            let name = format!("{} off its core", executor.name);
+            core.add_task(&name, None, TaskClass::Foreground, executor.shard, Box::pin(run));
+        }
+        Box::pin(async move {
+            if done.await.is_err() {
+                // It will never be done: this life is over.
+                std::future::pending().await
+            }
+        })
     }
 }
 
@@ -239,5 +294,6 @@ pub(super) fn outside(shared: &Arc<Shared>, core: &Rc<Core>, life: u64, name: &s
         lane: None,
         shard: None,
         name: Arc::from(name),
+        aside: Rc::default(),
     }
 }

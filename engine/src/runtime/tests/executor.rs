@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::{machine, on_shard};
 use crate::ids::ShardId;
 use crate::runtime::host::Machine;
-use crate::runtime::{AlignedBuf, BLOCK, Executor, Host, IoBuf, IoOp, LocalFuture, OpenMode, TaskClass};
+use crate::runtime::{AlignedBuf, BLOCK, Executor, Host, IoBuf, IoOp, LocalFuture, OpenMode, TaskClass, off_core};
 
 const CLASSES: [TaskClass; 2] = [TaskClass::Foreground, TaskClass::Background];
 
@@ -514,4 +514,52 @@ fn a_wake_of_oneself_while_running_is_not_lost() {
         Box::pin(Again(0))
     });
     assert_eq!(polls, 100_000);
+}
+
+#[test]
+fn what_blocks_off_the_core_holds_up_nobody_on_it() {
+    let (_dir, host) = here();
+    let (core, aside, turns) = on_shard(&host, |executor| {
+        Box::pin(async move {
+            let turns = Rc::new(Cell::new(0));
+            let (count, beside) = (Rc::clone(&turns), Rc::clone(&executor));
+            let task = async move {
+                loop {
+                    beside.sleep(Duration::from_millis(1)).await;
+                    count.set(count.get() + 1);
+                }
+            };
+            executor.spawn(TaskClass::Foreground, Box::pin(task));
+            let work = || {
+                thread::sleep(Duration::from_millis(300));
+                thread::current().name().map(str::to_owned)
+            };
+            let aside = off_core(&*executor, work).await;
+            (thread::current().name().map(str::to_owned), aside, turns.get())
+        })
+    });
+    assert_eq!((core.as_deref(), aside.as_deref()), (Some("corering-0"), Some("corering-0-fs")));
+    assert!(turns >= 10, "{turns} turns in 300 ms");
+}
+
+#[test]
+fn work_off_the_core_is_done_though_nobody_waits_and_a_panic_ends_it_alone() {
+    let (_dir, host) = here();
+    let done = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&done);
+    on_shard(&host, move |executor| {
+        Box::pin(async move {
+            drop(executor.off_core(Box::new(|| panic!("on purpose"))));
+            for _ in 0..10 {
+                let counted = Arc::clone(&counted);
+                let work = move || {
+                    thread::sleep(Duration::from_millis(5));
+                    counted.fetch_add(1, Ordering::Relaxed);
+                };
+                drop(executor.off_core(Box::new(work)));
+            }
+            executor.off_core(Box::new(|| panic!("again"))).await;
+        })
+    });
+    assert_eq!(done.load(Ordering::Relaxed), 10, "all is done once the shard's thread has ended");
 }
