@@ -145,7 +145,8 @@ pub async fn spare_keeper(tasks: Rc<ShardTasks>) {
                 off_core(&*tasks.executor, move || dir.recycle(old, sequence)).await
             }
             (Some((sequence, bytes)), None) => {
-                let need = |left| handle.with_core(|core| core.log().spare_need(left));
+                let since = handle.with_core(|core| core.log().marks().appended());
+                let need = |filled| handle.with_core(|core| core.log().spare_need(since, filled));
                 dir.make_spare(&tasks.executor, sequence, bytes, &need).await.map(Some)
             }
         };
@@ -291,24 +292,31 @@ fn stop_if_final(handle: &ShardHandle, error: &Error) {
 pub async fn merger(tasks: Rc<ShardTasks>) {
     let handle = &tasks.handle;
     loop {
-        let merged = tasks.keeper.merge_once(&tasks.executor).await;
-        match &merged {
-            Ok(Some(tables)) => handle.with_core(|core| core.merged(Arc::clone(tables))),
-            Ok(None) => {}
-            Err(error) => {
-                stop_if_final(handle, error);
-                tracing::warn!(shard = handle.view.id.0, %error, "a merge of tables failed; will try again");
+        match tasks.keeper.merge_once(&tasks.executor).await {
+            Ok(Some(tables)) => {
+                handle.with_core(|core| core.merged(tables));
+                handle.removal.set();
             }
-        }
-        let some_are_read = tasks.keeper.remove_unread(&tasks.executor).await;
-        match merged {
-            Ok(Some(_)) => {}
-            Ok(None) if !some_are_read => handle.merge.wait().await,
-            Ok(None) => or(handle.merge.wait(), tasks.executor.sleep(RETRY)).await,
-            Err(_) => {
+            Ok(None) => handle.merge.wait().await,
+            Err(error) => {
+                stop_if_final(handle, &error);
+                tracing::warn!(shard = handle.view.id.0, %error, "a merge of tables failed; will try again");
                 or(handle.merge.wait(), tasks.executor.sleep(RETRY)).await;
                 tasks.executor.sleep(RETRY).await;
             }
+        }
+    }
+}
+
+/// Removes merged tables once nobody reads them. It takes its time, and no merge waits for it.
+pub async fn remover(tasks: Rc<ShardTasks>) {
+    let handle = &tasks.handle;
+    loop {
+        let some_are_read = tasks.keeper.remove_unread(&tasks.executor).await;
+        if some_are_read {
+            or(handle.removal.wait(), tasks.executor.sleep(RETRY)).await;
+        } else {
+            handle.removal.wait().await;
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct ShardHandle {
     pub spare: Event,
     /// Tables may want merging.
     pub merge: Event,
+    /// Tables were merged, and may be removed.
+    pub removal: Event,
     /// Something of the locks is due earlier than before.
     pub locks: Event,
     /// The engine wants this shard to end.
@@ -60,6 +62,7 @@ impl ShardHandle {
             checkpoint: Event::default(),
             spare: Event::default(),
             merge: Event::default(),
+            removal: Event::default(),
             locks: Event::default(),
             close: Event::default(),
             flush_wanted: AtomicBool::new(false),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::background::{Reserve, ShardTasks, checkpointer, flusher, lock_keeper, merger, pump, spare_keeper};
+use super::background::{Reserve, ShardTasks, checkpointer, flusher, lock_keeper, merger, pump, remover, spare_keeper};
 use super::core::{CoreParts, ShardCore};
 use super::cover::Cover;
 use super::handle::ShardHandle;
@@ -158,6 +158,7 @@ async fn serve(handle: Arc<ShardHandle>, tasks: Rc<ShardTasks>, spawns: Arc<Mail
     executor.spawn(TaskClass::Foreground, Box::pin(spare_keeper(Rc::clone(&tasks))));
     executor.spawn(TaskClass::Background, Box::pin(checkpointer(Rc::clone(&tasks))));
     executor.spawn(TaskClass::Background, Box::pin(merger(Rc::clone(&tasks))));
+    executor.spawn(TaskClass::Background, Box::pin(remover(Rc::clone(&tasks))));
     let spawner = Rc::clone(&executor);
     executor.spawn(
         TaskClass::Foreground,

@@ -58,10 +58,18 @@ pub(super) fn alike(fences: &[u128], fence: u128) -> Range<usize> {
 pub(super) fn fence(keyspace: Keyspace, key: &[u8], skip: usize) -> u128 {
     let mut bytes = [0; 16];
     bytes[..2].copy_from_slice(&keyspace.0.to_be_bytes());
-    let rest = key.get(skip..).unwrap_or_default();
-    let len = rest.len().min(KEPT);
-    bytes[2..2 + len].copy_from_slice(&rest[..len]);
+    bytes[2..].copy_from_slice(&behind::<KEPT>(key, skip));
     u128::from_be_bytes(bytes)
+}
+
+/// What stands behind the key's first `skip` bytes, zeros behind its end.
+#[inline]
+pub(super) fn behind<const LEN: usize>(key: &[u8], skip: usize) -> [u8; LEN] {
+    let mut bytes = [0; LEN];
+    let rest = key.get(skip..).unwrap_or_default();
+    let len = rest.len().min(LEN);
+    bytes[..len].copy_from_slice(&rest[..len]);
+    bytes
 }
 
 #[cfg(test)]

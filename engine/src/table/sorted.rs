@@ -9,14 +9,14 @@ use std::cmp::Ordering;
 use std::ptr::NonNull;
 use std::sync::{Mutex, OnceLock};
 
-use super::fence::{KEPT as FENCED, alike, fence};
+use super::fence::{KEPT as FENCED, alike, behind, fence};
 use super::hash_index::prefetch;
 use super::memtable::Memtable;
 use super::node::Node;
 use crate::ids::Keyspace;
 
 /// Keys divided, or sorted, in one step: a few hundred microseconds.
-pub const STEP: usize = 4096;
+const STEP: usize = 4096;
 /// One in so many keys is sampled: the others between two are touched at once, and cost one miss together.
 const SAMPLED: usize = 16;
 /// Into so many buckets keys are divided at a time: what is searched and written to for it stays in the processor's cache.
@@ -127,11 +127,7 @@ const _: () = assert!(size_of::<Item<'_>>() == 32);
 impl<'a> Item<'a> {
     fn of(node: Node<'a>) -> Item<'a> {
         let key = node.key();
-        let mut more = [0; 8];
-        let rest = key.get(FENCED..).unwrap_or_default();
-        let len = rest.len().min(more.len());
-        more[..len].copy_from_slice(&rest[..len]);
-        Item { prefix: fence(node.keyspace(), key, 0), more: u64::from_be_bytes(more), node }
+        Item { prefix: fence(node.keyspace(), key, 0), more: u64::from_be_bytes(behind(key, FENCED)), node }
     }
 }
 

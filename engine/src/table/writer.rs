@@ -19,7 +19,7 @@ use crate::ids::{CommitTs, Keyspace};
 use crate::runtime::{AlignedBuf, BLOCK, Executor, File, Fs, IoBuf, IoOp, OpenMode, UNSYNCED_MAX};
 
 /// Bytes of one write: large enough for the disk's full rate, small enough not to hold up others' syncs.
-const WRITE_LEN: usize = 1 << 20;
+const WRITE_LEN: usize = 256 << 10;
 /// A block ends with the entry before it would outgrow this…
 const BLOCK_LEN: usize = 8 << 10;
 /// …unless much of its last page would be left empty; then it may grow to this.
@@ -92,6 +92,9 @@ impl Output {
     }
 
     async fn sync(&mut self) -> Result<()> {
+        if self.synced == self.offset {
+            return Ok(());
+        }
         let done = self.executor.io(&self.file, IoOp::SyncData).await;
         done.result.map_err(|error| Error::io("sync", self.file.path(), error))?;
         self.synced = self.offset;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::marks::Watermarks;
 use super::reread::Stretch;
-use super::segments::{Segment, SegmentDir, SegmentSet, Spare, SpareNeed};
+use super::segments::{Filled, Segment, SegmentDir, SegmentSet, Spare, SpareNeed};
 use super::stage::{LogIdentity, SLOT_BATCH_AT, begin_slot};
 use crate::error::Error;
 use crate::format::batch::{BATCH_HEADER_LEN, BatchHeader, batch_len};
@@ -23,8 +23,8 @@ use crate::runtime::{AlignedBuf, File, IoBuf, SlotBuf, UNSYNCED_MAX};
 
 /// Half of the last segment is kept for writes that make room, at most so much: a thousand deletes, each synced alone.
 const KEPT_BYTES_MAX: u64 = 4 << 20;
-/// So many times as fast as the log grows can a spare be made, when nobody writes more than this machine's disk takes.
-const ZEROS_FASTER: u64 = 2;
+/// A spare is made so much faster than would just do, should the log come to grow faster.
+const ZEROS_FASTER: (u128, u128) = (5, 4);
 /// Large batches built outside the stage that may wait to be written.
 const HEAP_BATCHES_MAX: usize = 2;
 
@@ -482,15 +482,19 @@ impl Log {
         }
     }
 
-    /// How soon the next spare is needed, which still lacks so many bytes.
-    pub fn spare_need(&self, left: u64) -> SpareNeed {
+    /// How soon the next spare is needed, which was begun when the log ended at `since`: soon if the log has gone on so fast since that it
+    /// would be full before the spare is whole.
+    pub fn spare_need(&self, since: Lsn, filled: Filled) -> SpareNeed {
         if self.spare_bytes_wanted > 0 {
             return SpareNeed::Now;
         }
         let last = self.last_segment();
         let usable = last.end().bytes_since(self.marks.appended().min(last.end()));
         let usable = usable.saturating_sub(kept_of(last.capacity) + 2 * self.slot_bytes() as u64);
-        if usable * ZEROS_FASTER <= left { SpareNeed::Soon } else { SpareNeed::Later }
+        let used = u128::from(self.marks.appended().bytes_since(since));
+        let (more, less) = ZEROS_FASTER;
+        let is_behind = used * u128::from(filled.left) * more > u128::from(filled.done) * u128::from(usable) * less;
+        if usable == 0 || is_behind { SpareNeed::Soon } else { SpareNeed::Later }
     }
 
     fn last_sequence(&self) -> u64 {
