@@ -492,6 +492,10 @@ enum corering_op_kind
      * In results only: the session of `corering_queue_lost` has lost something.
      */
     CORERING_OP_LOST = 12,
+    /**
+     * In results only: the transaction of `corering_queue_wait_turn` has its turn.
+     */
+    CORERING_OP_TURN = 13,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -2490,8 +2494,8 @@ corering_status corering_tx_fate(struct corering_db *db,
                                  uint64_t *version);
 
 /**
- * Runs `function` in a transaction and commits it: again and again, in new transactions of the same age and with pauses between
- * them (`corering_tx_pause_ns`), until that succeeds or fails for another reason than others' work. `options` may be null.
+ * Runs `function` in a transaction and commits it: again and again, in new transactions of the same age, each when it is its turn
+ * (`corering_tx_wait_turn`) and with pauses between them (`corering_tx_pause_ns`), until that succeeds or fails for another reason than others' work. `options` may be null.
  *
  * `function` is given the transaction and `context`, and may be run any number of times: what it does besides reading and writing by
  * the transaction must bear that. If it answers 0 or more, the transaction is committed; if it answers CONFLICT or BUSY, as a call
@@ -2518,7 +2522,8 @@ corering_status corering_transact(struct corering_db *db,
 
 /**
  * How long to wait before a transaction that failed `attempt` times before is run again: drawn at random below 50 us,
- * doubled with each attempt up to 50 ms.
+ * doubled with each attempt up to 5 ms. `again` is its age, as in `corering_tx_options`: 0 if it is known where that lost, since it will
+ * wait for its turn then (`corering_tx_wait_turn`).
  *
  * Owns: nothing.
  * Writes: `nanoseconds`, 0 on failure.
@@ -2527,8 +2532,37 @@ corering_status corering_transact(struct corering_db *db,
  * Safety: `nanoseconds` is writable.
  */
 corering_status corering_tx_pause_ns(struct corering_db *db,
+                                     uint64_t again,
                                      uint32_t attempt,
                                      uint64_t *nanoseconds);
+
+/**
+ * Waits for the turn of a transaction that is run again, before anything else is done with it: it keeps the keys at which the attempts
+ * before it lost, as by `corering_tx_get_for_update`, each once all older ones that want the key have had it. Without it, the same
+ * may be lost again. One that is not run again has its turn at once.
+ *
+ * Owns: the caller keeps the handle.
+ * Writes: nothing.
+ * Threads: one at a time for a transaction; blocks. Rolling the transaction back in another thread ends the wait.
+ * Status: OK; CONFLICT: an older one needed a key, run it again; TRANSACTION_ENDED; TRANSACTION_TOO_OLD; INVALID_HANDLE; CLOSED;
+ *   FORKED; POISONED.
+ * Safety: no pointers but the handle.
+ */
+corering_status corering_tx_wait_turn(struct corering_tx *tx);
+
+/**
+ * As `corering_tx_wait_turn`, without waiting: its turn is a completion of the queue, of the kind CORERING_OP_TURN.
+ *
+ * Owns: the caller keeps the handle.
+ * Writes: nothing.
+ * Threads: one at a time for a transaction; does not wait.
+ * Status: OK; BUSY if the queue is full; CONFLICT; TRANSACTION_ENDED; TRANSACTION_TOO_OLD; INVALID_ARGUMENT for the transaction
+ *   of another database; INVALID_HANDLE; CLOSED; FORKED.
+ * Safety: no pointers but the handles.
+ */
+corering_status corering_queue_wait_turn(struct corering_queue *queue,
+                                         struct corering_tx *tx,
+                                         uint64_t user_data);
 
 /**
  * As `corering_tx_commit`, without waiting: the outcome is a completion of the queue, of the kind CORERING_OP_COMMIT. The handle

@@ -32,6 +32,11 @@ impl Failure {
         Failure::Argument(what.into())
     }
 
+    /// Nothing was done, for reasons of others' work: as [`crate::engine::Error::is_lost_race`].
+    pub(crate) fn is_lost_race(&self) -> bool {
+        matches!(self.status(), corering_status::CORERING_ERROR_CONFLICT | corering_status::CORERING_ERROR_BUSY)
+    }
+
     pub(crate) fn status(&self) -> corering_status {
         match self {
             Failure::Engine(error) => error.into(),

@@ -82,6 +82,8 @@ pub enum corering_op_kind {
     CORERING_OP_GET_FOR_UPDATE = 11,
     /// In results only: the session of `corering_queue_lost` has lost something.
     CORERING_OP_LOST = 12,
+    /// In results only: the transaction of `corering_queue_wait_turn` has its turn.
+    CORERING_OP_TURN = 13,
 }
 use corering_op_kind::*;
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::batch::lock;
 use crate::db::{Db, corering_db};
 use crate::engine::{
-    CommitTs, Error, Fate, Isolation, Keyspace, Savepoint, Transaction, TransactionId, TransactionOptions, TxNumber,
-    Value,
+    CommitTs, Error, Fate, Isolation, Keyspace, Pending, Savepoint, Transaction, TransactionId, TransactionOptions,
+    TxNumber, Value,
 };
 use crate::failure::Failure;
 use crate::guard::guarded;
@@ -191,6 +191,12 @@ impl Txn {
             Ok(()) => Ok(self.lock()?.get_kept(keyspace, key)?),
             Err(error) => Err(self.why_not_granted(error)),
         }
+    }
+
+    /// Waits for its turn without holding the transaction.
+    pub(crate) fn wait_turn(&self) -> Result<(), Failure> {
+        let waits = self.lock()?.turn()?;
+        waits.into_iter().try_for_each(Pending::wait).map_err(|error| self.why_not_granted(error))
     }
 
     /// A wait that was given up because the transaction has ended says that.
@@ -493,6 +499,13 @@ enum Attempt {
 
 /// Runs the function once, and does what it answers.
 fn attempt(txn: &Arc<Txn>, function: impl FnOnce(*mut corering_tx) -> i32) -> Result<Attempt, Failure> {
+    match txn.wait_turn() {
+        Ok(()) => {}
+        Err(failure) => {
+            txn.end();
+            return if failure.is_lost_race() { Ok(Attempt::Again) } else { Err(failure) };
+        }
+    }
     let tx = object::publish::<corering_tx>(Object::Tx(Arc::clone(txn)))?;
     let answer = function(tx);
     // From here on nobody finds it by its handle; the function may have freed that.
@@ -504,8 +517,8 @@ fn attempt(txn: &Arc<Txn>, function: impl FnOnce(*mut corering_tx) -> i32) -> Re
     attempt
 }
 
-/// Runs `function` in a transaction and commits it: again and again, in new transactions of the same age and with pauses between
-/// them (`corering_tx_pause_ns`), until that succeeds or fails for another reason than others' work. `options` may be null.
+/// Runs `function` in a transaction and commits it: again and again, in new transactions of the same age, each when it is its turn
+/// (`corering_tx_wait_turn`) and with pauses between them (`corering_tx_pause_ns`), until that succeeds or fails for another reason than others' work. `options` may be null.
 ///
 /// `function` is given the transaction and `context`, and may be run any number of times: what it does besides reading and writing by
 /// the transaction must bear that. If it answers 0 or more, the transaction is committed; if it answers CONFLICT or BUSY, as a call
@@ -548,7 +561,7 @@ pub unsafe extern "C" fn corering_transact(
                     return Ok(CORERING_OK);
                 }
                 Attempt::GaveUp(status) => return Ok(status),
-                Attempt::Again => std::thread::sleep(db.client.pause(attempts)),
+                Attempt::Again => std::thread::sleep(db.client.pause(options.again, attempts)),
             }
             attempts = attempts.saturating_add(1);
         }
@@ -556,7 +569,8 @@ pub unsafe extern "C" fn corering_transact(
 }
 
 /// How long to wait before a transaction that failed `attempt` times before is run again: drawn at random below 50 us,
-/// doubled with each attempt up to 50 ms.
+/// doubled with each attempt up to 5 ms. `again` is its age, as in `corering_tx_options`: 0 if it is known where that lost, since it will
+/// wait for its turn then (`corering_tx_wait_turn`).
 ///
 /// Owns: nothing.
 /// Writes: `nanoseconds`, 0 on failure.
@@ -566,6 +580,7 @@ pub unsafe extern "C" fn corering_transact(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn corering_tx_pause_ns(
     db: *mut corering_db,
+    again: u64,
     attempt: u32,
     nanoseconds: *mut u64,
 ) -> corering_status {
@@ -573,7 +588,60 @@ pub unsafe extern "C" fn corering_tx_pause_ns(
         let out = c.out(nanoseconds).required("nanoseconds")?;
         let db = using::<Arc<Db>, _>(db)?;
         db.check_open()?;
-        out.set(db.client.pause(attempt).as_nanos() as u64);
+        let pause = db.client.pause(again.checked_sub(1).map(TxNumber), attempt);
+        out.set(pause.as_nanos() as u64);
+        Ok(CORERING_OK)
+    })
+}
+
+/// Waits for the turn of a transaction that is run again, before anything else is done with it: it keeps the keys at which the attempts
+/// before it lost, as by `corering_tx_get_for_update`, each once all older ones that want the key have had it. Without it, the same
+/// may be lost again. One that is not run again has its turn at once.
+///
+/// Owns: the caller keeps the handle.
+/// Writes: nothing.
+/// Threads: one at a time for a transaction; blocks. Rolling the transaction back in another thread ends the wait.
+/// Status: OK; CONFLICT: an older one needed a key, run it again; TRANSACTION_ENDED; TRANSACTION_TOO_OLD; INVALID_HANDLE; CLOSED;
+///   FORKED; POISONED.
+/// Safety: no pointers but the handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn corering_tx_wait_turn(tx: *mut corering_tx) -> corering_status {
+    guarded!(|_c| {
+        using::<Arc<Txn>, _>(tx)?.wait_turn()?;
+        Ok(CORERING_OK)
+    })
+}
+
+/// As `corering_tx_wait_turn`, without waiting: its turn is a completion of the queue, of the kind CORERING_OP_TURN.
+///
+/// Owns: the caller keeps the handle.
+/// Writes: nothing.
+/// Threads: one at a time for a transaction; does not wait.
+/// Status: OK; BUSY if the queue is full; CONFLICT; TRANSACTION_ENDED; TRANSACTION_TOO_OLD; INVALID_ARGUMENT for the transaction
+///   of another database; INVALID_HANDLE; CLOSED; FORKED.
+/// Safety: no pointers but the handles.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn corering_queue_wait_turn(
+    queue: *mut corering_queue,
+    tx: *mut corering_tx,
+    user_data: u64,
+) -> corering_status {
+    guarded!(|_c| {
+        let queue = using::<Queue, _>(queue)?;
+        let txn = of_queue(&queue, tx)?;
+        let mut inner = txn.lock()?;
+        let of = Arc::downgrade(&txn);
+        let kind = corering_op_kind::CORERING_OP_TURN as u32;
+        queue.submit_later(
+            user_data,
+            kind,
+            |_| Ok(Pending::all(inner.turn()?)),
+            move |turns| match (turns, of.upgrade()) {
+                (Ok(_), _) => Ok(Answer::Done),
+                (Err(error), Some(txn)) => Err(txn.why_not_granted(error)),
+                (Err(error), None) => Err(error.into()),
+            },
+        )?;
         Ok(CORERING_OK)
     })
 }

@@ -188,10 +188,10 @@ public:
         }
         return code == CORERING_NOT_FOUND ? std::optional<std::uint64_t>() : std::optional<std::uint64_t>(version);
     }
-    /// Waits before a transaction that failed `attempt` times before is run again.
-    result<done> try_pause(std::uint32_t attempt) const {
+    /// Waits before a transaction of this age (0: any) that failed `attempt` times before is run again, unless it will wait for its turn.
+    result<done> try_pause(std::uint64_t again, std::uint32_t attempt) const {
         std::uint64_t nanoseconds = 0;
-        const status code = corering_tx_pause_ns(raw_.get(), attempt, &nanoseconds);
+        const status code = corering_tx_pause_ns(raw_.get(), again, attempt, &nanoseconds);
         std::this_thread::sleep_for(std::chrono::nanoseconds(nanoseconds));
         return detail::check(code);
     }
@@ -211,7 +211,10 @@ public:
                     return number.error();
                 }
                 options.again = *number;
-                result<done> ran = f(*tx);
+                result<done> ran = tx->try_wait_turn();
+                if (ran) {
+                    ran = f(*tx);
+                }
                 if (ran) {
                     auto commit = tx->try_commit();
                     if (commit) {
@@ -225,7 +228,7 @@ public:
                     return why;
                 }
             }
-            auto paused = try_pause(attempt);
+            auto paused = try_pause(options.again, attempt);
             if (!paused) {
                 return paused.error();
             }
@@ -339,7 +342,7 @@ public:
         completion_queue new_queue(std::uint32_t capacity = 1024) { return try_new_queue(capacity).value(); }
         transaction begin(const transaction_options &options = {}) { return try_begin(options).value(); }
         std::optional<std::uint64_t> fate(const transaction_id &id) const { return try_fate(id).value(); }
-        void pause(std::uint32_t attempt) const { (void)try_pause(attempt).value(); }
+        void pause(std::uint64_t again, std::uint32_t attempt) const { (void)try_pause(again, attempt).value(); }
         /// Runs `f(transaction &)` and commits, again and again until that succeeds; what `f` returned is returned. Any exception but
         /// a `corering::error` that others' work explains ends it, and so does an outcome that nobody knows, and any after `f` committed
         /// it by itself.
@@ -351,6 +354,7 @@ public:
                     try {
                         tx.emplace(begin(options));
                         options.again = tx->number();
+                        tx->wait_turn();
                         if constexpr (std::is_void_v<decltype(f(*tx))>) {
                             f(*tx);
                             (void)tx->commit();
@@ -366,7 +370,7 @@ public:
                         }
                     }
                 } // It lets go of its keys before the pause.
-                pause(attempt);
+                pause(options.again, attempt);
             }
         }
         session new_session(const session_options &options = {}) { return try_new_session(options).value(); }

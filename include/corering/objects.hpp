@@ -256,6 +256,10 @@ public:
         tx.committed_ = tx.committed_ || code >= 0;
         return detail::check(code);
     }
+    /// There is a completion when the transaction, which is run again, has its turn.
+    result<done> try_wait_turn(std::uint64_t user_data, const transaction &tx) {
+        return detail::check(corering_queue_wait_turn(raw_.get(), tx.raw(), user_data));
+    }
     /// The grant is a completion, with the value.
     result<done> try_get_for_update(std::uint64_t user_data, const transaction &tx, bytes key,
                                     std::uint32_t keyspace = 0) {
@@ -308,6 +312,7 @@ public:
         bool cancel(std::uint64_t user_data) { return try_cancel(user_data).value(); }
         void lost(std::uint64_t user_data, const session &session) { (void)try_lost(user_data, session).value(); }
         void commit(std::uint64_t user_data, transaction &tx) { (void)try_commit(user_data, tx).value(); }
+        void wait_turn(std::uint64_t user_data, const transaction &tx) { (void)try_wait_turn(user_data, tx).value(); }
         void get_for_update(std::uint64_t user_data, const transaction &tx, bytes key, std::uint32_t keyspace = 0) {
             (void)try_get_for_update(user_data, tx, key, keyspace).value();
         }

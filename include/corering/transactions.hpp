@@ -79,6 +79,8 @@ public:
         }
         return number;
     }
+    /// Of one that is run again: waits until it keeps the keys at which it lost before. `db::transact` does.
+    result<done> try_wait_turn() { return detail::check(corering_tx_wait_turn(raw_.get())); }
     /// The value as the transaction sees it, own writes included.
     result<std::optional<value>> try_get(bytes key, std::uint32_t keyspace = 0) {
         return read(corering_tx_get, key, keyspace);
@@ -147,6 +149,7 @@ public:
     CORERING_THROWING(
         transaction_id id() const { return try_id().value(); }
         std::uint64_t number() const { return try_number().value(); }
+        void wait_turn() { (void)try_wait_turn().value(); }
         std::optional<value> get(bytes key, std::uint32_t keyspace = 0) { return try_get(key, keyspace).value(); }
         std::optional<value> get_for_update(bytes key, std::uint32_t keyspace = 0) {
             return try_get_for_update(key, keyspace).value();

@@ -1060,6 +1060,8 @@ static void test_conflicts(corering_db *db)
     corering_tx *a = begin(db, 0, 0), *b;
     corering_value value;
     uint64_t age, pause = UINT64_MAX;
+    corering_queue *queue;
+    corering_result result;
     uint32_t attempt;
     CHECK_OK(corering_put(db, TEXT("c"), TEXT("0"), NULL, NULL));
     expect_in(a, "c", "0");
@@ -1086,8 +1088,40 @@ static void test_conflicts(corering_db *db)
     CHECK_OK(corering_tx_free(a));
     expect(db, "c", "of a");
     for (attempt = 0; attempt < 40; attempt++) {
-        CHECK_OK(corering_tx_pause_ns(db, attempt, &pause));
-        CHECK(pause < UINT64_C(50000) << (attempt < 10 ? attempt : 10));
+        CHECK_OK(corering_tx_pause_ns(db, 0, attempt, &pause));
+        CHECK(pause < (attempt < 6 ? UINT64_C(50000) << attempt : 5000000));
+    }
+
+    /* One that lost waits for its turn instead of a while, and then nobody comes between. */
+    for (attempt = 0; attempt < 2; attempt++) {
+        a = begin(db, 0, 0);
+        expect_in(a, "c", "of a");
+        CHECK_OK(corering_tx_put(a, TEXT("c"), TEXT("lost"), NULL));
+        CHECK_OK(corering_put(db, TEXT("c"), TEXT("between"), NULL, NULL));
+        CHECK_STATUS(CORERING_ERROR_CONFLICT, corering_tx_commit(a, NULL));
+        CHECK_OK(corering_tx_number(a, &age));
+        CHECK_OK(corering_tx_free(a));
+        CHECK_OK(corering_tx_pause_ns(db, age, 30, &pause));
+        CHECK(pause == 0);
+        a = begin(db, 0, age);
+        if (attempt == 0) {
+            CHECK_OK(corering_tx_wait_turn(a));
+        } else {
+            CHECK_OK(corering_queue_new(db, 2, &queue));
+            CHECK_OK(corering_queue_wait_turn(queue, a, 9));
+            result = reap_one(queue);
+            CHECK(result.user_data == 9 && result.status == CORERING_OK && result.kind == CORERING_OP_TURN);
+            CHECK_OK(corering_queue_free(queue));
+        }
+        b = begin(db, 0, 0);
+        CHECK_OK(corering_tx_put(b, TEXT("c"), TEXT("of b"), NULL));
+        CHECK_STATUS(CORERING_ERROR_CONFLICT, corering_tx_commit(b, NULL));
+        CHECK_OK(corering_tx_free(b));
+        expect_in(a, "c", "between");
+        CHECK_OK(corering_tx_put(a, TEXT("c"), TEXT("of a"), NULL));
+        CHECK_OK(corering_tx_commit(a, NULL));
+        CHECK_OK(corering_tx_free(a));
+        expect(db, "c", "of a");
     }
 }
 

@@ -174,7 +174,9 @@ CALL(tx_fate) { return corering_tx_fate(AT(0), AT(1), AT(2)); }
 /* A pointer to a function does not go into one to an object. */
 static inline int32_t put_in_it(corering_tx *tx, void *context) { (void)context; return corering_tx_put(tx, TEXT("transacted"), TEXT("v"), NULL); }
 CALL(transact) { return corering_transact(AT(0), AT(1), AT(2) != NULL ? put_in_it : NULL, AT(3), AT(4)); }
-CALL(tx_pause_ns) { return corering_tx_pause_ns(AT(0), 3, AT(1)); }
+CALL(tx_pause_ns) { return corering_tx_pause_ns(AT(0), 0, 3, AT(1)); }
+CALL(tx_wait_turn) { return corering_tx_wait_turn(AT(0)); }
+CALL(queue_wait_turn) { return corering_queue_wait_turn(AT(0), AT(1), 7); }
 CALL(queue_commit) { return corering_queue_commit(AT(0), AT(1), 7); }
 CALL(queue_get_for_update) { return corering_queue_get_for_update(AT(0), AT(1), AT(2), LEN(0), AT(3), 7); }
 
@@ -295,6 +297,8 @@ static const struct function functions[] = {
     F(tx_fate, CORERING_NOT_FOUND, CLOSED, POINTERS(HANDLE(db, DB), IN(id, TX_ID, INVALID), OUT(version, PLAIN, uint64_t, CORERING_NOT_FOUND)), NONE),
     F(transact, OK, CLOSED, POINTERS(HANDLE(db, DB), IN(options, TX_OPTIONS, OK), IN(function, KEY, INVALID), IN(context, KEY, OK), OUT(version, PLAIN, uint64_t, OK)), NONE),
     F(tx_pause_ns, OK, CLOSED, POINTERS(HANDLE(db, DB), OUT(nanoseconds, PLAIN, uint64_t, INVALID)), NONE),
+    F(tx_wait_turn, OK, CLOSED, POINTERS(HANDLE(tx, TX)), NONE),
+    F(queue_wait_turn, OK, CLOSED, POINTERS(HANDLE(queue, QUEUE), HANDLE(tx, TX)), NONE),
     F(queue_commit, OK, CLOSED, POINTERS(HANDLE(queue, QUEUE), HANDLE(tx, TX)), NONE),
     F(queue_get_for_update, OK, CLOSED, POINTERS(HANDLE(queue, QUEUE), HANDLE(tx, TX), IN(key, LOCK_NAME, INVALID), IN(options, READ_OPTIONS, OK)), LENGTHS({"key_len", LOCK_NAME_LEN, OK})),
 };

@@ -218,6 +218,7 @@ static corering_status with_tx_get(void *h)
     CHECK(value.data == NULL && value.owner == 0);
     return status;
 }
+static corering_status with_tx_wait_turn(void *h) { return corering_tx_wait_turn(h); }
 static corering_status with_tx_get_for_update(void *h) { corering_value value; return corering_tx_get_for_update(h, TEXT("k"), NULL, &value); }
 static corering_status with_tx_put(void *h) { return corering_tx_put(h, TEXT("k"), TEXT("v"), NULL); }
 static corering_status with_tx_delete(void *h) { return corering_tx_delete(h, TEXT("k"), NULL); }
@@ -260,7 +261,7 @@ static const struct row rows[] = {
     ROW(QUEUE, queue_fd), ROW(QUEUE, queue_submit), ROW(QUEUE, queue_submit_batch), ROW(QUEUE, queue_reap),
     ROW_NULL(DB, close), ROW_NULL(BATCH, batch_free), ROW_NULL(SNAPSHOT, snapshot_free),
     ROW_NULL(ITERATOR, iterator_free), ROW_NULL(QUEUE, queue_free), ROW(QUEUE, queue_commit), ROW(DB, tx_begin), ROW(DB, tx_fate),
-    ROW(TX, tx_get), ROW(TX, tx_get_for_update), ROW(TX, tx_put), ROW(TX, tx_delete), ROW(TX, tx_scan), ROW(TX, tx_savepoint),
+    ROW(TX, tx_get), ROW(TX, tx_wait_turn), ROW(TX, tx_get_for_update), ROW(TX, tx_put), ROW(TX, tx_delete), ROW(TX, tx_scan), ROW(TX, tx_savepoint),
     ROW(TX, tx_commit), ROW(TX, tx_rollback), ROW_NULL(TX, tx_free),
 };
 #define ROWS (sizeof rows / sizeof rows[0])
@@ -569,6 +570,7 @@ static void test_of_another_db(const char *dir, corering_db *db)
     CHECK_OK(corering_queue_new(db, 8, &queue));
     CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_queue_submit_batch(queue, theirs.of[BATCH], NULL, 0));
     CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_queue_commit(queue, theirs.of[TX], 0));
+    CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_queue_wait_turn(queue, theirs.of[TX], 0));
     CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_queue_get_for_update(queue, theirs.of[TX], TEXT("k"), NULL, 0));
     CHECK_OK(corering_queue_free(queue));
     CHECK_STATUS(CORERING_ERROR_INVALID_ARGUMENT, corering_queue_new(db, 0, &queue));
@@ -595,6 +597,7 @@ static void expect_ended(corering_tx *tx)
     CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_rollback(tx));
     CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_put(tx, TEXT("k"), TEXT("v"), NULL));
     CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_get(tx, TEXT("k"), NULL, &value));
+    CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_wait_turn(tx));
     CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_get_for_update(tx, TEXT("k"), NULL, &value));
     CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_scan(tx, NULL, &iterator));
     CHECK_STATUS(CORERING_ERROR_TRANSACTION_ENDED, corering_tx_savepoint(tx, &at));

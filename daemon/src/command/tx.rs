@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use corering_engine::runtime::LocalFuture;
 use corering_engine::{
-    Expiry, Fate, Guard, Isolation, Kind, Savepoint, ScanRange, TransactionId, TransactionOptions, Value, ValueRef,
+    Error, Expiry, Fate, Guard, Isolation, Kind, Pending, Savepoint, ScanRange, TransactionId, TransactionOptions,
+    Value, ValueRef,
 };
 
 use super::errors::CommandError;
@@ -38,9 +39,9 @@ const fn row(name: &'static str, arity: i32, flags: Flags, handler: Handler) -> 
 }
 
 pub const COMMANDS: &[Command] = &[
-    row("tx.begin", -1, FAST, Handler::Now(begin))
+    row("tx.begin", -1, ANY, Handler::Later(begin))
         .usage("[ISOLATION SERIALIZABLE | SNAPSHOT] [READONLY] [TIMEOUT ms] [REMEMBER ms] [AGAIN id]")
-        .summary("Begins a transaction, which ends with this connection at the latest; returns its id."),
+        .summary("Begins a transaction, which ends with this connection at the latest; returns its id. One that is run again waits for its turn."),
     row("tx.get", 3, READS, Handler::Later(get))
         .keys(&[Keys::one(2, Access::RO.or(Access::ACCESS))])
         .usage("<id> <key>")
@@ -103,7 +104,48 @@ fn bounded(what: &str, text: &[u8], max: Duration) -> Result<Duration, CommandEr
     Err(CommandError::text(format!("ERR {what} is at most {} ms", max.as_millis())))
 }
 
-fn begin(session: &mut Session, request: Request<'_>) -> Outcome {
+fn begin<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFuture<'a, Outcome> {
+    Box::pin(async move {
+        let (options, isolation) = begin_options(session, request)?;
+        let id = session.begin_transaction(options, isolation)?;
+        if let Err(error) = wait_turn(session, id).await {
+            // Its client never knew of it.
+            session.transactions().forget(id);
+            return Err(error);
+        }
+        session.reply().bulk(id.to_string().as_bytes());
+        Ok(())
+    })
+}
+
+/// One that is run again keeps the keys at which it lost, each when it is the oldest that wants it. Beside others of its connection it does
+/// not wait: it might be for one of these, which can do nothing as long.
+async fn wait_turn(session: &mut Session, id: TransactionId) -> Outcome {
+    if session.transactions().open() > 1 {
+        return Ok(());
+    }
+    let turn = session.transactions().with(id, |own| Ok(own.open()?.turn()?))?;
+    for mut kept in turn {
+        // If nobody is there any more, the transaction ends with its connection.
+        let Some(answered) = answer_of(session, &mut kept).await else { return Ok(()) };
+        session.transactions().with(id, |own| {
+            // One that ended meanwhile says why.
+            own.open()?;
+            Ok(answered?)
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether a key is kept; none if nobody is there any more.
+async fn answer_of(session: &mut Session, kept: &mut Pending<()>) -> Option<Result<(), Error>> {
+    match kept.is_ready() {
+        true => Some(kept.await),
+        false => session.wait_watching(kept).await,
+    }
+}
+
+fn begin_options(session: &Session, request: Request<'_>) -> Result<(TransactionOptions, &'static str), CommandError> {
     let mut options =
         TransactionOptions { durability: session.write_options(Expiry::NEVER).durability, ..Default::default() };
     let mut isolation = "serializable";
@@ -123,9 +165,7 @@ fn begin(session: &mut Session, request: Request<'_>) -> Outcome {
             _ => return Err(CommandError::SYNTAX),
         }
     }
-    let id = session.begin_transaction(options, isolation)?;
-    session.reply().bulk(id.to_string().as_bytes());
-    Ok(())
+    Ok((options, isolation))
 }
 
 fn lent(value: &Value) -> ValueRef<'_> {
@@ -153,12 +193,8 @@ fn get_for_update<'a>(session: &'a mut Session, request: Request<'a>) -> LocalFu
     Box::pin(async move {
         let (keyspace, key, id) = (session.keyspace(), request.arg(2), id(request.arg(1))?);
         let mut kept = session.transactions().with(id, |own| Ok(own.open()?.keep(keyspace, key)?))?;
-        let answered = match kept.is_ready() {
-            true => Some((&mut kept).await),
-            false => session.wait_watching(&mut kept).await,
-        };
         // If nobody is there any more, the transaction ends with its connection.
-        let Some(answered) = answered else { return Ok(()) };
+        let Some(answered) = answer_of(session, &mut kept).await else { return Ok(()) };
         let found = session.transactions().with(id, |own| {
             // One that ended meanwhile says why, rather than that nobody waits any more.
             let transaction = own.open()?;

@@ -274,6 +274,16 @@ impl Transactions {
         held.ended.push_back(interactive);
     }
 
+    /// One that nobody was told of.
+    pub fn forget(&self, id: TransactionId) {
+        drop(self.take(id));
+    }
+
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.0.borrow().open.len()
+    }
+
     /// Whether it is open here.
     pub fn has_open(&self, id: TransactionId) -> bool {
         self.0.borrow().open.iter().any(|own| own.id() == id)

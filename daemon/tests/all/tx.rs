@@ -136,6 +136,45 @@ fn what_was_read_and_changed_since_aborts_the_commit() {
 }
 
 #[test]
+fn one_that_lost_is_begun_again_when_it_is_its_turn() {
+    let server = Server::start(&["--shards", "2"]);
+    let (mut old, mut young, mut third) = (server.client(), server.client(), server.client());
+    old.ok("SET k 1");
+    let mut lost = Vec::new();
+    for client in [&mut old, &mut young] {
+        let id = begin(client, "");
+        client.words(&format!("TX.GET {id} k"));
+        client.ok(&format!("TX.SET {id} k lost"));
+        third.ok("SET k 2");
+        refused(client, &format!("TX.COMMIT {id}"), "CONFLICT");
+        lost.push(id);
+    }
+    let first = begin(&mut old, &format!("AGAIN {}", lost[0]));
+    // It keeps the key now: nobody comes between, and who lost after it waits.
+    let id = begin(&mut third, "");
+    third.ok(&format!("TX.SET {id} k 3"));
+    refused(&mut third, &format!("TX.COMMIT {id}"), "CONFLICT");
+    young.send(&["TX.BEGIN", "AGAIN", &lost[1]]).unwrap();
+    until("the younger waits", || third.text("INFO clients").contains("blocked_clients:1\r\n"));
+    assert_eq!(old.words(&format!("TX.GET {first} k")), bulk("2"));
+    old.ok(&format!("TX.SET {first} k 4"));
+    assert!(old.integer(&format!("TX.COMMIT {first}")) > 0);
+    let second = young.reply().unwrap();
+    let Value::Bulk(second) = second else { panic!("{second:?}") };
+    let second = String::from_utf8(second).unwrap();
+    assert_eq!(young.words(&format!("TX.GET {second} k")), bulk("4"));
+    // It does not wait beside another of its own connection, which could never end.
+    let beside = begin(&mut third, "");
+    let other = begin(&mut third, &format!("AGAIN {id}"));
+    for id in [beside, other] {
+        third.ok(&format!("TX.ROLLBACK {id}"));
+    }
+    young.ok(&format!("TX.SET {second} k 5"));
+    assert!(young.integer(&format!("TX.COMMIT {second}")) > 0);
+    assert_eq!(counted(&mut third, "transactions_open"), 0);
+}
+
+#[test]
 fn write_skew_is_for_those_who_ask_for_it() {
     let server = Server::start(&["--shards", "2"]);
     for (isolation, both) in [("SNAPSHOT", true), ("SERIALIZABLE", false)] {

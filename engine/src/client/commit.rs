@@ -11,7 +11,7 @@ use super::{Client, Isolation, Keys, Snapshot, Transaction, TransactionOptions, 
 use crate::canary::{Canary, planted};
 use crate::error::{Error, Result};
 use crate::format::fate::{FATES, TAGS, fate_key, tag_of};
-use crate::ids::{CommitTs, Expiry, Kind, ShardId};
+use crate::ids::{CommitTs, Expiry, Keyspace, Kind, ShardId};
 use crate::lock::Guard;
 use crate::pending::{Completer, Pending};
 use crate::shard::joint::{Joint, JointProgram, Reads};
@@ -19,11 +19,11 @@ use crate::shard::tx::TxWrite;
 use crate::shard::{Request, Tx};
 use crate::table::range_cursor::Range;
 use crate::txn::stats::Transactions;
-use crate::txn::{TxError, TxLife};
+use crate::txn::{TxError, TxLife, TxNumber};
 
 /// Pauses between attempts of [`Client::transact`] are drawn below this, doubled with each attempt up to the other.
 const PAUSE_FIRST: Duration = Duration::from_micros(50);
-const PAUSE_MAX: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_millis(5);
 
 /// What became of a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +75,28 @@ impl Check {
         Ok(())
     }
 
+    /// What another attempt will wait for.
+    fn note_lost(&self, tx: &Tx<'_>, writes: &BTreeMap<Key, TxWrite>) -> Result<()> {
+        let is_kept = |keyspace: &Keyspace, name: &[u8]| tx.is_kept_by_other(*keyspace, name, self.life.number);
+        let checked = |key: &Key| self.isolation == Isolation::StrictSerializable || self.kept.contains(key);
+        for ((keyspace, name), seen) in self.reads.iter().filter(|(key, _)| checked(key)) {
+            let now = tx.get(*keyspace, name)?.map(|value| value.version);
+            if now != *seen || is_kept(keyspace, name)? {
+                self.life.lose(*keyspace, name);
+            }
+        }
+        for (keyspace, name) in writes.keys() {
+            let mark = match (self.isolation, &self.view) {
+                (Isolation::Snapshot, Some(view)) => view.mark(tx.shard_of(name)),
+                (Isolation::Snapshot, None) | (Isolation::StrictSerializable, _) => CommitTs::MAX,
+            };
+            if is_kept(keyspace, name)? || tx.last_change(*keyspace, name)? > mark {
+                self.life.lose(*keyspace, name);
+            }
+        }
+        Ok(())
+    }
+
     /// What it read and scanned would be answered in the same way now.
     fn check_reads(&self, tx: &Tx<'_>) -> Result<()> {
         let refuse = |refusal| Err(Error::Tx(refusal));
@@ -113,11 +135,23 @@ struct Commit {
 
 impl JointProgram for Commit {
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<()> {
-        self.check.run(tx, &self.writes)?;
+        if let Err(refused) = self.check.run(tx, &self.writes) {
+            if let Err(error) = self.check.note_lost(tx, &self.writes) {
+                tracing::debug!(%error, "where a transaction lost is not known");
+            }
+            // Once it has heard, it may run again at once, and sees what was in its way.
+            if self.check.scans.is_empty() {
+                let keys = self.check.reads.keys().chain(self.writes.keys());
+                tx.refused_for(keys.map(|(keyspace, key)| (*keyspace, &key[..])));
+            }
+            return Err(refused);
+        }
         self.writes.iter().try_for_each(|((keyspace, key), write)| tx.write_own(*keyspace, key, write))
     }
 
     fn done(self: Box<Self>, result: Result<CommitTs>) {
+        // It keeps nothing any more, should it not have come to its shards.
+        self.check.life.end();
         self.transactions.ended(self.check.life.number, result.as_ref().map(drop));
         self.completer.complete(result);
     }
@@ -186,14 +220,14 @@ impl Client {
         loop {
             let mut transaction = self.begin(options.clone())?;
             options.again = Some(transaction.number());
-            let value = f(&mut transaction);
+            let value = transaction.wait_turn().and_then(|()| f(&mut transaction));
             // Then what it did stands, or may stand: it is not done again.
             let by_itself = transaction.was_committed();
             let done = value.and_then(|value| Ok((value, transaction.commit().wait()?)));
             match done {
                 Err(error) if error.is_lost_race() && !by_itself => {
                     drop(transaction);
-                    self.shared.clock.pause(self.pause(attempt));
+                    self.shared.clock.pause(self.pause(options.again, attempt));
                     attempt += 1;
                 }
                 done => return done,
@@ -201,8 +235,12 @@ impl Client {
         }
     }
 
-    /// How long to wait before the next attempt of a transaction that failed `attempt` times before.
-    pub fn pause(&self, attempt: u32) -> Duration {
+    /// How long to wait before the next attempt of a transaction that failed `attempt` times before: not at all if it will wait for its
+    /// turn ([`Transaction::turn`]).
+    pub fn pause(&self, number: Option<TxNumber>, attempt: u32) -> Duration {
+        if number.is_some_and(|number| self.shared.transactions.has_turn(number)) {
+            return Duration::ZERO;
+        }
         let most = PAUSE_FIRST.saturating_mul(1 << attempt.min(16)).min(PAUSE_MAX);
         let nanos = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX).max(1);
         Duration::from_nanos((self.shared.random)() % nanos)

@@ -117,7 +117,8 @@ impl Client {
                 // Whoever waits for it has looked for something to flush before.
                 held.iter().for_each(|shard| client.shared.shards[shard.index()].kick());
             }
-            // It may be told with a shard held, so that none is taken here: keys that it kept are free when its time is over.
+            // It may be told with a shard held, so that none is taken here: keys that it kept are free for whoever asks from now on, and
+            // for those who asked before when its time is over.
             Err(error) => joint.program.done(Err(error)),
         });
     }

@@ -215,6 +215,20 @@ impl Transaction {
         self.get_kept(keyspace, key)
     }
 
+    /// What to wait for before anything else: one that is run again keeps the keys at which it lost before, each from when it is the
+    /// oldest of those who want it. So whoever lost comes to its turn, and is not run in vain. It reads them as any other, from one view
+    /// that is taken behind that.
+    pub fn turn(&mut self) -> Result<Vec<Pending<()>>> {
+        self.check()?;
+        let lost = if self.options.read_only { BTreeSet::new() } else { self.life.lost().keys };
+        lost.into_iter().map(|(keyspace, key)| self.keep(keyspace, &key)).collect()
+    }
+
+    /// Wait for its turn ([`Transaction::turn`]); blocks.
+    pub fn wait_turn(&mut self) -> Result<()> {
+        self.turn()?.into_iter().try_for_each(Pending::wait)
+    }
+
     /// Ask for a key; once that is answered, [`Transaction::get_kept`] gives its value.
     pub fn keep(&mut self, keyspace: Keyspace, key: &[u8]) -> Result<Pending<()>> {
         self.check_writable()?;
@@ -232,10 +246,11 @@ impl Transaction {
     /// The value of a key that is kept.
     pub fn get_kept(&mut self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Value>> {
         self.check()?;
-        self.kept.insert((keyspace, key.to_vec()));
         if let Some(own) = self.own(keyspace, key) {
+            // That it was not changed before it was kept, the commit has still to see.
             return Ok(own);
         }
+        self.kept.insert((keyspace, key.to_vec()));
         self.get_latest(keyspace, key)
     }
 

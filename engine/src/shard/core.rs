@@ -32,7 +32,7 @@ use crate::table::read_state::ReadState;
 use crate::table::table_set::TableSet;
 use crate::table::{MemWriter, NewVersion, Order, insert_all};
 use crate::txn::TxError;
-use crate::txn::key_locks::{Granted, KeyLocks, TxNumber};
+use crate::txn::key_locks::{Grant, KeyLocks, TxNumber};
 use crate::txn::timestamps::Timestamps;
 use crate::wal::flush::FlushError;
 use crate::wal::{Appended, FlushPlan, Log, Next, Refused, Room};
@@ -244,10 +244,11 @@ impl ShardCore {
         }
     }
 
-    fn grant_keys(&mut self, granted: Granted) {
-        for reply in granted {
-            // In line: what they are about to read must be what came before.
-            self.wait(Need::Nothing, None, plain_reply(reply));
+    fn grant_keys(&mut self, granted: Vec<Grant>) {
+        for Grant { key: (keyspace, key), reply } in granted {
+            // What they are about to read must be what came before.
+            let changed = self.view.latest().0.changed_in_memory(keyspace, &key);
+            self.wait_behind(changed, plain_reply(reply));
         }
     }
 

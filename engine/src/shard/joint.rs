@@ -17,7 +17,7 @@ use super::gate::Gate;
 use super::handle::ShardHandle;
 use super::line::Need;
 use super::request::Reply;
-use super::tx::{Tx, TxPart, TxWrite, ops};
+use super::tx::{Behind, Tx, TxPart, TxWrite, ops};
 use crate::error::Result;
 use crate::format::ephemeral::{EPHEMERALS, placed_by};
 use crate::format::record::{self, Joined};
@@ -161,10 +161,10 @@ impl JointStep<'_, '_> {
         for (shard, guard) in &self.joint.guards {
             self.cores[self.place(*shard)].check_guard(guard).map_err(Unwritten::Never)?;
         }
-        let (ran, writes) = self.run();
+        let (ran, writes, behind) = self.run();
         if writes.is_empty() {
             self.end_transaction();
-            self.answer_in_line(ran);
+            self.answer_in_line(ran, behind);
             return Ok(());
         }
         let shares = self.share(writes);
@@ -181,13 +181,13 @@ impl JointStep<'_, '_> {
             .expect("the shards of a step are those that are held")
     }
 
-    fn run(&mut self) -> (Result<()>, Writes) {
+    fn run(&mut self) -> (Result<()>, Writes, Option<Behind>) {
         let states: Vec<_> = self.cores.iter().map(|core| core.view.latest().0).collect();
         let parts: Vec<TxPart<'_>> = self.cores.iter().zip(&states).map(|(core, state)| core.tx_part(state)).collect();
         let mut tx = Tx::new(&parts, self.cores[0].tx_world());
         let ran = self.joint.program.run(&mut tx);
         let writes = if ran.is_ok() { std::mem::take(&mut tx.writes) } else { Writes::new() };
-        (ran, writes)
+        (ran, writes, tx.behind)
     }
 
     fn end_transaction(&mut self) {
@@ -196,8 +196,8 @@ impl JointStep<'_, '_> {
         }
     }
 
-    /// Nothing was written: the answer comes once all that may have been read is visible.
-    fn answer_in_line(&mut self, ran: Result<()>) {
+    /// Nothing was written: the answer comes once all that may have been read is visible, or what is named of it.
+    fn answer_in_line(&mut self, ran: Result<()>, behind: Option<Behind>) {
         let program = std::mem::replace(&mut self.joint.program, Box::new(Spent));
         let unseen = self.joint.reads == Reads::Latest && self.cores.iter().any(|core| core.has_unseen());
         if unseen && self.cores.len() > 1 {
@@ -226,7 +226,10 @@ impl JointStep<'_, '_> {
                     program.done(ran.map(|()| CommitTs::ZERO));
                 }
             });
-            core.wait(Need::Nothing, None, come);
+            match &behind {
+                Some(behind) => core.wait_behind(behind.get(&core.view.id).copied().unwrap_or_default(), come),
+                None => core.wait(Need::Nothing, None, come),
+            }
         }
     }
 

@@ -52,6 +52,19 @@ impl ShardCore {
         self.release();
     }
 
+    /// Be answered as soon as `commit` is visible here.
+    pub(super) fn wait_behind(&mut self, commit: CommitTs, reply: Reply) {
+        let stands = |waiter: &Waiter| waiter.wrote.is_some_and(|wrote| wrote <= commit);
+        let at = if commit <= self.view.visible() { None } else { self.waiters.iter().rposition(stands) };
+        match at {
+            Some(at) => {
+                let waiter = Waiter { need: Need::Nothing, wrote: None, since_ns: None, answer: Answer::Reply(reply) };
+                self.waiters.insert(at + 1, waiter);
+            }
+            None => self.outbox.replies.push((reply, Ok(CommitTs::ZERO))),
+        }
+    }
+
     /// Stand in line with a commit of several shards. The caller holds them all, and calls [`ShardCore::pass_gates`] on each once all
     /// stand.
     pub(super) fn wait_at(&mut self, need: Need, wrote: Option<CommitTs>, gate: Arc<Gate>) {

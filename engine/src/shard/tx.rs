@@ -33,7 +33,12 @@ pub struct Tx<'a> {
     names_owners: bool,
     pub(super) writes: BTreeMap<(Keyspace, Vec<u8>), TxWrite>,
     bytes: usize,
+    /// What must be visible on each shard before the step's refusal is told; none: all that stands in line.
+    pub(super) behind: Option<Behind>,
 }
+
+/// A commit on each of some shards.
+pub(super) type Behind = BTreeMap<ShardId, CommitTs>;
 
 /// One of the shards that a step holds.
 pub struct TxPart<'a> {
@@ -113,7 +118,7 @@ pub fn check_sizes(key: &[u8], value_len: usize) -> Result<()> {
 impl<'a> Tx<'a> {
     pub(super) fn new(parts: &'a [TxPart<'a>], world: TxWorld<'a>) -> Tx<'a> {
         let now_ms = world.clock.wall_ms();
-        Tx { parts, world, now_ms, names_owners: false, writes: BTreeMap::new(), bytes: 0 }
+        Tx { parts, world, now_ms, names_owners: false, writes: BTreeMap::new(), bytes: 0, behind: None }
     }
 
     /// The value as it is now, this step's own writes included. What is read here may not be durable yet; the answer of
@@ -245,11 +250,20 @@ impl<'a> Tx<'a> {
 
     /// The last change of a key, be it a delete; own writes do not count.
     pub fn last_change(&self, keyspace: Keyspace, key: &[u8]) -> Result<CommitTs> {
-        Ok(match self.part(key)?.state.get(keyspace, key, CommitTs::MAX)? {
-            Lookup::Found(value) => value.version,
-            Lookup::Deleted { version } => version,
-            Lookup::Missing => CommitTs::ZERO,
-        })
+        let last = self.part(key)?.state.get(keyspace, key, CommitTs::MAX)?;
+        Ok(last.version().unwrap_or(CommitTs::ZERO))
+    }
+
+    /// The step is refused: it is answered as soon as readers see the last changes of these keys, and does not wait for more.
+    pub(crate) fn refused_for<'k>(&mut self, keys: impl Iterator<Item = (Keyspace, &'k [u8])>) {
+        let behind = self.behind.get_or_insert_default();
+        for (keyspace, key) in keys {
+            let owner = self.world.ring.owner_of_key(key);
+            if let Some(part) = self.parts.iter().find(|part| part.shard == owner) {
+                let upto: &mut CommitTs = behind.entry(owner).or_default();
+                *upto = (*upto).max(part.state.changed_in_memory(keyspace, key));
+            }
+        }
     }
 
     /// Whether a key of `range` was changed after the marks given, one for each shard of the database.

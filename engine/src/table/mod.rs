@@ -61,4 +61,13 @@ impl<'a> Lookup<'a> {
             }
         }
     }
+
+    /// The commit that it comes from.
+    pub fn version(&self) -> Option<CommitTs> {
+        match self {
+            Lookup::Missing => None,
+            Lookup::Deleted { version } => Some(*version),
+            Lookup::Found(value) => Some(value.version),
+        }
+    }
 }

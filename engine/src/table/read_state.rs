@@ -37,6 +37,13 @@ impl ReadState {
         self.tables.get(keyspace, key, at)
     }
 
+    /// The last change of the key, if that is still in memory, where all is that is not visible yet.
+    pub fn changed_in_memory(&self, keyspace: Keyspace, key: &[u8]) -> CommitTs {
+        let mut tables = std::iter::once(&self.active).chain(&self.sealed);
+        let last = tables.find_map(|table| table.get(keyspace, key, CommitTs::MAX).version());
+        last.unwrap_or(CommitTs::ZERO)
+    }
+
     /// Asks memory for what `get`s of these keys touch first, so that their misses overlap. For some 16 keys at a time.
     pub fn prefetch<'k>(&self, keys: impl Iterator<Item = (Keyspace, &'k [u8])> + Clone) {
         let tables = std::iter::once(&self.active).chain(&self.sealed).take(2);

@@ -6,9 +6,11 @@
 //! away from it, and the younger one is told at its next step that it has to begin again, keeping its age. So whoever waits, waits for
 //! an older one, and the oldest of all always gets on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::ids::Keyspace;
 use crate::pending::Completer;
@@ -27,18 +29,59 @@ pub struct TxLife {
     wounded: AtomicBool,
     /// It wants no key any more.
     ended: AtomicBool,
+    lost: Mutex<Lost>,
 }
 
+/// Keys at which a transaction lost to others, and those of the same number before it.
+#[derive(Clone, Debug, Default)]
+pub struct Lost {
+    pub keys: BTreeSet<Key>,
+    /// The last of them lost at a key, so that the next has a turn to wait for.
+    pub just_now: bool,
+}
+
+/// A transaction that is run again waits for so many keys at the most, of so many bytes.
+const LOST_MAX: usize = 64;
+const LOST_BYTES_MAX: usize = 16 << 10;
+
 impl TxLife {
-    pub fn new(number: TxNumber, deadline_ms: u64) -> Arc<TxLife> {
-        Arc::new(TxLife { number, deadline_ms, wounded: AtomicBool::new(false), ended: AtomicBool::new(false) })
+    /// `before`: the keys of the one before it, of the same number.
+    pub fn new(number: TxNumber, deadline_ms: u64, before: BTreeSet<Key>) -> Arc<TxLife> {
+        let (wounded, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+        let lost = Mutex::new(Lost { keys: before, just_now: false });
+        Arc::new(TxLife { number, deadline_ms, wounded, ended, lost })
+    }
+
+    /// Others were faster at a key.
+    pub fn lose(&self, keyspace: Keyspace, key: &[u8]) {
+        if key.len() > LOST_BYTES_MAX {
+            return;
+        }
+        let mut lost = self.lost.lock();
+        lost.just_now = true;
+        lost.keys.insert((keyspace, key.into()));
+        let too_many = |keys: &BTreeSet<Key>| {
+            keys.len() > LOST_MAX || keys.iter().map(|(_, key)| key.len()).sum::<usize>() > LOST_BYTES_MAX
+        };
+        while too_many(&lost.keys) {
+            // The newest is the one that is wanted; of the others, any.
+            let other = lost.keys.iter().find(|(of, name)| (*of, &name[..]) != (keyspace, key)).cloned();
+            let Some(other) = other else { return };
+            lost.keys.remove(&other);
+        }
+    }
+
+    pub fn lost(&self) -> Lost {
+        self.lost.lock().clone()
     }
 
     pub fn is_wounded(&self) -> bool {
         self.wounded.load(Ordering::SeqCst)
     }
 
-    fn wound(&self) {
+    /// An older one takes this key, or its time is over.
+    fn wound(&self, (keyspace, key): &Key) {
+        self.lose(*keyspace, key);
         self.wounded.store(true, Ordering::SeqCst);
     }
 
@@ -50,9 +93,14 @@ impl TxLife {
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
     }
+
+    /// What it was given is still its own.
+    fn holds(&self) -> bool {
+        !self.is_wounded() && !self.has_ended()
+    }
 }
 
-type Key = (Keyspace, Box<[u8]>);
+pub type Key = (Keyspace, Box<[u8]>);
 
 struct Held {
     by: Arc<TxLife>,
@@ -67,32 +115,37 @@ pub struct KeyLocks {
     of: HashMap<TxNumber, Vec<Key>>,
 }
 
-/// Those who are to be told that a key is theirs.
-pub type Granted = Vec<Completer<()>>;
+/// Who is to be told that a key is theirs.
+pub struct Grant {
+    pub key: Key,
+    pub reply: Completer<()>,
+}
 
 impl KeyLocks {
     /// Take a key, or wait for it. Gives back whom to tell.
-    pub fn acquire(&mut self, keyspace: Keyspace, key: &[u8], life: &Arc<TxLife>, reply: Completer<()>) -> Granted {
+    pub fn acquire(&mut self, keyspace: Keyspace, key: &[u8], life: &Arc<TxLife>, reply: Completer<()>) -> Vec<Grant> {
         let full: Key = (keyspace, key.into());
         let Some(held) = self.held.get_mut(&full) else {
-            self.enter(full, life);
-            return vec![reply];
+            self.enter(full.clone(), life);
+            return vec![Grant { key: full, reply }];
         };
         if held.by.number == life.number {
-            return vec![reply];
+            // Of an attempt before, perhaps.
+            held.by = Arc::clone(life);
+            return vec![Grant { key: full, reply }];
         }
         self.of.entry(life.number).or_default().push(full.clone());
         held.waiting.insert(life.number, (Arc::clone(life), reply));
-        if held.by.number < life.number {
+        if held.by.number < life.number && !held.by.has_ended() {
             return Vec::new();
         }
-        // The younger holder gives way. Its other keys go when it hears of it, or when they are wanted.
+        // The younger holder gives way, and one that has ended. Its other keys go when it hears of it, or when they are wanted.
         self.take_away(&full)
     }
 
-    fn take_away(&mut self, key: &Key) -> Granted {
+    fn take_away(&mut self, key: &Key) -> Vec<Grant> {
         let Some(held) = self.held.get(key) else { return Vec::new() };
-        held.by.wound();
+        held.by.wound(key);
         let loser = held.by.number;
         if let Some(keys) = self.of.get_mut(&loser) {
             keys.retain(|own| own != key);
@@ -107,8 +160,9 @@ impl KeyLocks {
     }
 
     /// Holders whose time is over give way to those who wait.
-    pub fn expire(&mut self, now_ms: u64) -> Granted {
-        let is_due = |held: &Held| held.by.deadline_ms <= now_ms && !held.waiting.is_empty();
+    pub fn expire(&mut self, now_ms: u64) -> Vec<Grant> {
+        let is_over = |held: &Held| held.by.deadline_ms <= now_ms || held.by.has_ended();
+        let is_due = |held: &Held| is_over(held) && !held.waiting.is_empty();
         let due: Vec<Key> = self.held.iter().filter(|(_, held)| is_due(held)).map(|(key, _)| key.clone()).collect();
         due.iter().flat_map(|key| self.take_away(key)).collect()
     }
@@ -119,12 +173,12 @@ impl KeyLocks {
     }
 
     /// The key has no holder any more: the oldest of those who wait gets it.
-    fn pass_on(&mut self, key: &Key) -> Granted {
+    fn pass_on(&mut self, key: &Key) -> Vec<Grant> {
         let Some(held) = self.held.get_mut(key) else { return Vec::new() };
         match held.waiting.pop_first() {
             Some((_, (life, reply))) => {
                 held.by = life;
-                vec![reply]
+                vec![Grant { key: key.clone(), reply }]
             }
             None => {
                 self.held.remove(key);
@@ -134,7 +188,7 @@ impl KeyLocks {
     }
 
     /// A transaction has ended: what it held is passed on, what it waited for is not waited for any more.
-    pub fn end(&mut self, number: TxNumber) -> Granted {
+    pub fn end(&mut self, number: TxNumber) -> Vec<Grant> {
         let mut granted = Vec::new();
         for key in self.of.remove(&number).unwrap_or_default() {
             let Some(held) = self.held.get_mut(&key) else { continue };
@@ -158,7 +212,7 @@ impl KeyLocks {
         if self.held.is_empty() {
             return false;
         }
-        self.held.get(&(keyspace, Box::from(key))).is_some_and(|held| held.by.number != number && !held.by.is_wounded())
+        self.held.get(&(keyspace, Box::from(key))).is_some_and(|held| held.by.number != number && held.by.holds())
     }
 
     pub fn len(&self) -> usize {
@@ -180,19 +234,19 @@ mod tests {
     fn ask(locks: &mut KeyLocks, key: &[u8], life: &Arc<TxLife>) -> Pending<()> {
         let (reply, answer) = pending(None);
         for granted in locks.acquire(KS, key, life, reply) {
-            granted.complete(Ok(()));
+            granted.reply.complete(Ok(()));
         }
         answer
     }
 
     fn end(locks: &mut KeyLocks, life: &Arc<TxLife>) {
         for granted in locks.end(life.number) {
-            granted.complete(Ok(()));
+            granted.reply.complete(Ok(()));
         }
     }
 
     fn lives() -> [Arc<TxLife>; 3] {
-        [1, 2, 3].map(|n| TxLife::new(TxNumber(n), 1000 * n))
+        [1, 2, 3].map(|n| TxLife::new(TxNumber(n), 1000 * n, BTreeSet::new()))
     }
 
     #[test]
@@ -246,8 +300,43 @@ mod tests {
         let waits = ask(&mut locks, b"k", &young);
         assert_eq!(locks.next_due_ms(), Some(1000));
         assert!(locks.expire(999).is_empty());
-        locks.expire(1000).into_iter().for_each(|granted| granted.complete(Ok(())));
+        locks.expire(1000).into_iter().for_each(|granted| granted.reply.complete(Ok(())));
         assert!(waits.is_ready() && old.is_wounded() && !young.is_wounded());
+    }
+
+    #[test]
+    fn one_that_ended_without_a_word_keeps_nothing_from_who_asks_then() {
+        let (mut locks, [old, middle, young]) = (KeyLocks::default(), lives());
+        assert!(ask(&mut locks, b"k", &old).is_ready());
+        let waits = ask(&mut locks, b"k", &young);
+        old.end();
+        assert!(!locks.is_held_by_other(KS, b"k", young.number));
+        // Those who asked before come first if they are older.
+        assert!(ask(&mut locks, b"k", &middle).is_ready() && !waits.is_ready());
+        end(&mut locks, &middle);
+        assert!(waits.is_ready());
+        // Run again, it is wounded as any other.
+        let again = TxLife::new(young.number, 3000, BTreeSet::new());
+        assert!(ask(&mut locks, b"k", &again).is_ready());
+        assert!(ask(&mut locks, b"k", &TxLife::new(TxNumber(0), 3000, BTreeSet::new())).is_ready());
+        assert!(again.is_wounded() && !young.is_wounded());
+    }
+
+    #[test]
+    fn what_was_lost_last_is_never_forgotten_for_what_was_lost_before() {
+        let life = TxLife::new(TxNumber(1), 1000, BTreeSet::new());
+        assert!(!life.lost().just_now);
+        for i in 0..200_u32 {
+            life.lose(KS, &i.to_be_bytes());
+            let lost = life.lost();
+            assert!(lost.just_now && lost.keys.len() <= LOST_MAX && lost.keys.contains(&(KS, i.to_be_bytes().into())));
+        }
+        life.lose(KS, &vec![7; LOST_BYTES_MAX]);
+        assert_eq!(life.lost().keys.len(), 1);
+        life.lose(KS, &vec![7; LOST_BYTES_MAX + 1]);
+        assert_eq!(life.lost().keys.len(), 1);
+        let again = TxLife::new(TxNumber(1), 1000, life.lost().keys);
+        assert!(!again.lost().just_now && again.lost().keys.len() == 1);
     }
 
     #[test]

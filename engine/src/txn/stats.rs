@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 
 use super::error::TxError;
 use super::fate::Decided;
-use super::key_locks::{TxLife, TxNumber};
+use super::key_locks::{Lost, TxLife, TxNumber};
 use crate::error::Error;
 use crate::runtime::Clock;
 
 /// All transactions of one engine.
 pub struct Transactions {
     clock: Arc<dyn Clock>,
-    open: Mutex<BTreeMap<TxNumber, (Arc<TxLife>, u64)>>,
+    numbers: Mutex<Numbers>,
     next: AtomicU64,
     begun: AtomicU64,
     again: AtomicU64,
@@ -32,6 +32,31 @@ pub struct Transactions {
     age_ms_max: AtomicU64,
     /// What the opening decided about.
     decided: Decided,
+}
+
+/// What is known of transactions by their age.
+#[derive(Default)]
+struct Numbers {
+    /// With when they began.
+    open: BTreeMap<TxNumber, (Arc<TxLife>, u64)>,
+    /// Where those lost that ended, for when they are run again, each with its place among the others.
+    lost: BTreeMap<TxNumber, (u64, Lost)>,
+    losers: u64,
+}
+
+/// So many losers are remembered, the last ones. Whoever is run again is so soon.
+const LOSERS_MAX: usize = 1024;
+
+impl Numbers {
+    fn remember(&mut self, number: TxNumber, lost: Lost) {
+        self.losers += 1;
+        self.lost.insert(number, (self.losers, lost));
+        if self.lost.len() > LOSERS_MAX
+            && let Some(first) = self.lost.iter().min_by_key(|(_, (at, _))| *at).map(|(number, _)| *number)
+        {
+            self.lost.remove(&first);
+        }
+    }
 }
 
 /// Counts since the opening, and what is open now.
@@ -68,7 +93,7 @@ impl Transactions {
     pub fn new(clock: Arc<dyn Clock>, decided: Decided) -> Transactions {
         Transactions {
             clock,
-            open: Mutex::default(),
+            numbers: Mutex::default(),
             next: AtomicU64::default(),
             begun: AtomicU64::default(),
             again: AtomicU64::default(),
@@ -88,11 +113,11 @@ impl Transactions {
 
     /// A transaction begins; `again` has the age of one that has to be run again.
     pub fn begin(&self, again: Option<TxNumber>, now_ms: u64, deadline_ms: u64) -> Result<Arc<TxLife>, Error> {
-        let mut open = self.open.lock();
+        let mut numbers = self.numbers.lock();
         let number = match again {
             None => TxNumber(self.next.fetch_add(1, Ordering::Relaxed)),
             // Two of one number would keep the same keys.
-            Some(number) if open.contains_key(&number) => {
+            Some(number) if numbers.open.contains_key(&number) => {
                 return Err(Error::invalid(format!("the transaction of the age {} is still open", number.0)));
             }
             Some(number) if number.0 >= self.next.load(Ordering::Relaxed) => {
@@ -100,21 +125,22 @@ impl Transactions {
             }
             Some(number) => number,
         };
-        let life = TxLife::new(number, deadline_ms);
+        let before = again.and_then(|number| numbers.lost.remove(&number));
+        let life = TxLife::new(number, deadline_ms, before.map(|(_, lost)| lost.keys).unwrap_or_default());
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.again.fetch_add(u64::from(again.is_some()), Ordering::Relaxed);
-        open.insert(number, (Arc::clone(&life), now_ms));
+        numbers.open.insert(number, (Arc::clone(&life), now_ms));
         Ok(life)
     }
 
     /// It ended without being asked to commit.
     pub fn rolled_back(&self, number: TxNumber) {
-        self.close(number);
+        self.close(number, true);
         self.rolled_back.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn ended(&self, number: TxNumber, outcome: Result<(), &Error>) {
-        self.close(number);
+        self.close(number, outcome.is_err());
         let count = match outcome {
             Ok(()) => &self.committed,
             Err(Error::Tx(TxError::Changed { .. } | TxError::RangeChanged)) => &self.changed,
@@ -126,13 +152,24 @@ impl Transactions {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn close(&self, number: TxNumber) {
-        let open = self.open.lock().remove(&number);
-        if let Some((_, begun_ms)) = open {
+    fn close(&self, number: TxNumber, may_run_again: bool) {
+        let mut numbers = self.numbers.lock();
+        let open = numbers.open.remove(&number);
+        if let Some((life, begun_ms)) = open {
+            let lost = life.lost();
+            if may_run_again && !lost.keys.is_empty() {
+                numbers.remember(number, lost);
+            }
+            drop(numbers);
             let age_ms = self.clock.monotonic_ms().saturating_sub(begun_ms);
             self.ages_ms.fetch_add(age_ms, Ordering::Relaxed);
             self.age_ms_max.fetch_max(age_ms, Ordering::Relaxed);
         }
+    }
+
+    /// Whether one that ended lost at a key, so that it has a turn to wait for.
+    pub fn has_turn(&self, number: TxNumber) -> bool {
+        self.numbers.lock().lost.get(&number).is_some_and(|(_, lost)| lost.just_now)
     }
 
     pub fn waits(&self) {
@@ -142,7 +179,7 @@ impl Transactions {
     pub fn stats(&self, now_ms: u64) -> TxStats {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (open, oldest_ms) = {
-            let open = self.open.lock();
+            let open = &self.numbers.lock().open;
             let oldest = open.values().map(|(_, begun_ms)| now_ms.saturating_sub(*begun_ms)).max();
             (open.len() as u64, oldest.unwrap_or(0))
         };

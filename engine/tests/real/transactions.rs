@@ -40,6 +40,10 @@ fn read(tx: &mut Transaction, key: &[u8]) -> Option<Vec<u8>> {
     tx.get(KS, key).unwrap().map(|value| value.bytes)
 }
 
+fn number(value: &[u8]) -> i64 {
+    std::str::from_utf8(value).unwrap().parse().unwrap()
+}
+
 fn scanned(tx: &mut Transaction, range: ScanRange, limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
     tx.scan(range, limit).unwrap().into_iter().map(|entry| (entry.key, entry.value.bytes)).collect()
 }
@@ -420,7 +424,6 @@ fn money_is_neither_made_nor_lost_among_many_threads() {
     let engine = open(&dir);
     let client = engine.client();
     let account = |i: u64| format!("account{i}").into_bytes();
-    let number = |value: &[u8]| std::str::from_utf8(value).unwrap().parse::<i64>().unwrap();
     for i in 0..ACCOUNTS {
         put(&client, &account(i), b"100");
     }
@@ -572,6 +575,106 @@ fn an_age_is_taken_over_only_from_a_transaction_that_has_ended() {
     first.rollback().unwrap();
     assert_eq!(again(number).unwrap().number(), number);
     assert_eq!(engine.stats().transactions.open, 0);
+    engine.close().unwrap();
+}
+
+#[test]
+fn one_that_lost_has_its_turn_when_it_is_run_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir);
+    let client = engine.client();
+    let again =
+        |number| client.begin(TransactionOptions { again: Some(number), ..TransactionOptions::default() }).unwrap();
+    put(&client, b"k", b"0");
+    let loses = || {
+        let mut tx = begin(&client);
+        read(&mut tx, b"k");
+        tx.put(KS, b"k", b"lost").unwrap();
+        put(&client, b"k", b"between");
+        refused(tx.commit().wait(), |why| matches!(why, TxError::Changed { .. }));
+        tx.number()
+    };
+    let (older, younger) = (loses(), loses());
+    assert_eq!(client.pause(Some(older), 40), Duration::ZERO);
+    let mut second = again(younger);
+    second.wait_turn().unwrap();
+    // The older one comes first, whoever asks first.
+    let mut first = again(older);
+    first.wait_turn().unwrap();
+    refused(second.commit().wait(), |why| *why == TxError::Wounded);
+    drop(second);
+    let mut second = again(younger);
+    let turn = second.turn().unwrap();
+    assert!(turn.iter().any(|kept| !kept.is_ready()));
+    // Nobody comes between any more.
+    let mut third = begin(&client);
+    third.put(KS, b"k", b"third").unwrap();
+    refused(third.commit().wait(), |why| matches!(why, TxError::Kept { .. }));
+    assert_eq!(read(&mut first, b"k").unwrap(), b"between");
+    first.put(KS, b"k", b"first").unwrap();
+    first.commit().wait().unwrap();
+    turn.into_iter().for_each(|kept| kept.wait().unwrap());
+    assert_eq!(read(&mut second, b"k").unwrap(), b"first");
+    second.put(KS, b"k", b"second").unwrap();
+    second.commit().wait().unwrap();
+    // What committed lost nowhere, and one that only reads waits for nobody.
+    assert!(again(older).turn().unwrap().is_empty());
+    let reads = TransactionOptions { again: Some(third.number()), read_only: true, ..TransactionOptions::default() };
+    assert!(client.begin(reads).unwrap().turn().unwrap().is_empty());
+    assert_eq!(bytes(&client, b"k").unwrap(), b"second");
+    engine.close().unwrap();
+}
+
+#[test]
+fn the_weaker_isolation_refuses_whose_key_was_changed_whatever_it_read_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir);
+    let client = engine.client();
+    let keys = spread(&client);
+    let snapshot = || with(&client, |options| options.isolation = Isolation::Snapshot);
+    // What it read lies on a shard that its commit does not take.
+    let mut tx = snapshot();
+    read(&mut tx, &keys[0]);
+    tx.put(KS, &keys[1], b"lost").unwrap();
+    put(&client, &keys[1], b"between");
+    refused(tx.commit().wait(), |why| matches!(why, TxError::Changed { .. }));
+    // A key that is kept after it was written, and changed before.
+    let mut tx = snapshot();
+    read(&mut tx, &keys[0]);
+    tx.put(KS, &keys[1], b"lost").unwrap();
+    put(&client, &keys[1], b"between again");
+    assert_eq!(tx.get_for_update(KS, &keys[1]).unwrap().unwrap().bytes, b"lost");
+    refused(tx.commit().wait(), |why| matches!(why, TxError::Changed { .. }));
+    assert_eq!(bytes(&client, &keys[1]).unwrap(), b"between again");
+    engine.close().unwrap();
+}
+
+#[test]
+fn those_who_lose_do_not_lose_again_and_again() {
+    const EACH: u64 = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir);
+    let client = engine.client();
+    put(&client, b"k", b"0");
+    let adders: Vec<_> = (0..12)
+        .map(|_| {
+            let client = client.clone();
+            std::thread::spawn(move || {
+                for _ in 0..EACH {
+                    let add = |tx: &mut Transaction| {
+                        let sum = number(&tx.get(KS, b"k")?.unwrap().bytes);
+                        tx.put(KS, b"k", (sum + 1).to_string().as_bytes())
+                    };
+                    client.transact(TransactionOptions::default(), add).unwrap();
+                }
+            })
+        })
+        .collect();
+    adders.into_iter().for_each(|adder| adder.join().unwrap());
+    assert_eq!(number(&bytes(&client, b"k").unwrap()), 12 * EACH as i64);
+    let stats = engine.stats().transactions;
+    println!("{stats:?}");
+    assert!(stats.retried <= 2 * 12 * EACH, "{stats:?}");
     engine.close().unwrap();
 }
 

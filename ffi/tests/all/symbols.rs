@@ -13,7 +13,7 @@ fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-const EXPORTED: [&str; 94] = [
+const EXPORTED: [&str; 96] = [
     "corering_abi_version",
     "corering_batch_clear",
     "corering_batch_commit",
@@ -60,6 +60,7 @@ const EXPORTED: [&str; 94] = [
     "corering_queue_reap",
     "corering_queue_submit",
     "corering_queue_submit_batch",
+    "corering_queue_wait_turn",
     "corering_queue_watch",
     "corering_read_options_init",
     "corering_scan",
@@ -100,6 +101,7 @@ const EXPORTED: [&str; 94] = [
     "corering_tx_rollback_to",
     "corering_tx_savepoint",
     "corering_tx_scan",
+    "corering_tx_wait_turn",
     "corering_value_free",
     "corering_version",
     "corering_watch_free",
@@ -222,8 +224,9 @@ fn the_other_numbers_are_for_ever() {
         CORERING_OP_COMMIT,
         CORERING_OP_GET_FOR_UPDATE,
         CORERING_OP_LOST,
+        CORERING_OP_TURN,
     ];
-    assert_eq!(ops.map(|op| op as u32), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(ops.map(|op| op as u32), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
     assert_eq!([CORERING_ISOLATION_STRICT, CORERING_ISOLATION_SNAPSHOT].map(|level| level as u32), [0, 1]);
     assert_eq!([CORERING_TX_READ_ONLY, CORERING_TX_NO_FATE].map(|flag| flag as u32), [1, 2]);
     let modes = [CORERING_LOCK_EXCLUSIVE, CORERING_LOCK_SHARED, CORERING_LOCK_SEMAPHORE];

@@ -19,8 +19,8 @@ use std::time::Duration;
 use corering_engine::runtime::Executor;
 use corering_engine::runtime::sim::Rng;
 use corering_engine::{
-    Client, CommitTs, Durability, Engine, Error, Expiry, Keyspace, Pending, SessionKey, Snapshot, Value, Watch,
-    WriteOptions,
+    Client, CommitTs, Durability, Engine, Error, Expiry, Keyspace, Pending, SessionKey, Snapshot, TxNumber, Value,
+    Watch, WriteOptions,
 };
 
 use super::mix::Act;
@@ -42,6 +42,8 @@ pub struct Hands {
     /// Keys of sessions of which nobody knows what they hold.
     shut: BTreeSet<Vec<u8>>,
     watch: Option<Watch>,
+    /// The age of the transaction whose commit was refused last.
+    lost: Option<TxNumber>,
 }
 
 type Found = Option<Value>;
@@ -61,6 +63,7 @@ impl Hands {
             sessions: Vec::new(),
             shut: BTreeSet::new(),
             watch: None,
+            lost: None,
         }
     }
 

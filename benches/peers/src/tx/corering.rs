@@ -71,11 +71,17 @@ impl Session for Own {
         };
         let transaction = self.client.begin(options).map_err(stopped)?;
         let mut running = Running { transaction, manner: self.manner };
-        let done = f(&mut running).and_then(|()| running.transaction.commit().wait().map(drop).map_err(stopped));
+        // What `Client::transact` does.
+        let done = running.transaction.wait_turn().map_err(stopped).and_then(|()| f(&mut running));
+        let done = done.and_then(|()| running.transaction.commit().wait().map(drop).map_err(stopped));
         if matches!(done, Err(Stopped::Again)) {
             self.again = Some(running.transaction.number());
         }
         done
+    }
+
+    fn pause(&mut self, failed: u32) {
+        std::thread::sleep(self.client.pause(self.again, failed));
     }
 }
 

@@ -8,7 +8,9 @@ pub mod etcd;
 pub mod rocksdb;
 
 use std::path::Path;
+use std::time::Duration;
 
+use crate::data::random;
 use crate::store::Outcome;
 
 /// Why a transaction did not get to its end.
@@ -40,7 +42,15 @@ pub trait Store: Send + Sync {
 pub trait Session {
     /// Run `f` in one transaction and commit it.
     fn attempt(&mut self, access: Access, f: &mut dyn FnMut(&mut dyn Tx) -> Step<()>) -> Step<()>;
+    /// Before it is attempted again; it failed so often.
+    fn pause(&mut self, failed: u32) {
+        let most_us = (50_u64 << failed.min(10)).min(PAUSE_MAX_US);
+        std::thread::sleep(Duration::from_nanos(random() % (most_us * 1000)));
+    }
 }
+
+/// A pause is drawn below a bound that doubles up to this, as in our own `transact`.
+const PAUSE_MAX_US: u64 = 5000;
 
 pub trait Tx {
     fn get(&mut self, key: &[u8]) -> Step<Option<Vec<u8>>>;
@@ -50,17 +60,15 @@ pub trait Tx {
 }
 
 /// Until it commits. How often it had to be begun again.
-pub fn run(session: &mut dyn Session, access: Access, f: &mut dyn FnMut(&mut dyn Tx) -> Step<()>) -> Outcome<u64> {
+pub fn run(session: &mut dyn Session, access: Access, f: &mut dyn FnMut(&mut dyn Tx) -> Step<()>) -> Outcome<u32> {
     let mut again = 0;
     loop {
         match session.attempt(access, f) {
             Ok(()) => return Ok(again),
             Err(Stopped::Failed(why)) => return Err(why),
             Err(Stopped::Again) => {
+                session.pause(again);
                 again += 1;
-                // As our own `transact` does: a pause drawn below a bound that doubles.
-                let most_us = 50_u64 << again.min(10);
-                std::thread::sleep(std::time::Duration::from_nanos(crate::data::random() % (most_us * 1000)));
             }
         }
     }

@@ -170,12 +170,14 @@ class AsyncDatabase:
             again = tx.number
             try:
                 async with tx:
+                    if attempt > 0:
+                        await tx._wait_turn()
                     answer = await f(tx)
                 return answer
             except Error as error:
                 if tx._committed or not is_lost_race(error):
                     raise
-            await asyncio.sleep(pause(self._db._db, attempt))
+            await asyncio.sleep(pause(self._db._db, again, attempt))
             attempt += 1
 
     def transactional(self, f: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
@@ -426,6 +428,10 @@ class AsyncTransaction(TransactionBase):
 
         found = (await self._of._submit(send)).value
         return default if found is None else found
+
+    async def _wait_turn(self) -> None:
+        queue = self._of._queue
+        await self._of._submit(lambda at: int(lib.corering_queue_wait_turn(queue, self._tx, at)))
 
     async def scan(self, **range_: Any) -> Scan:
         """As `Database.scan`, as the transaction sees it; the entries are then read a page at a time, without waiting."""

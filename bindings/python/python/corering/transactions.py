@@ -331,10 +331,10 @@ def fate(db: Any, id: bytes) -> Optional[int]:
     return int(version[0]) if done else None
 
 
-def pause(db: Any, attempt: int) -> float:
-    """Seconds."""
+def pause(db: Any, again: int, attempt: int) -> float:
+    """Seconds; none if the transaction will wait for its turn."""
     nanoseconds = ffi.new("uint64_t *")
-    check(lib.corering_tx_pause_ns(db, attempt, nanoseconds))
+    check(lib.corering_tx_pause_ns(db, again, attempt, nanoseconds))
     return float(nanoseconds[0]) / 1e9
 
 
@@ -350,10 +350,12 @@ def transact(db: Any, f: Callable[[Transaction], T], how: How) -> T:
         again = tx.number
         try:
             with tx:
+                if attempt > 0:
+                    check(lib.corering_tx_wait_turn(tx._tx))
                 answer = f(tx)
             return answer
         except Error as error:
             if tx._committed or not is_lost_race(error):
                 raise
-        time.sleep(pause(db, attempt))
+        time.sleep(pause(db, again, attempt))
         attempt += 1

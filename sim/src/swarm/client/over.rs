@@ -136,8 +136,13 @@ impl Hands {
     pub(super) async fn transact(&mut self) -> Result<(), String> {
         let level = self.level();
         let isolation = *self.rng.pick(&[Isolation::StrictSerializable, Isolation::Snapshot]);
-        let options = TransactionOptions { isolation, durability: Some(level), ..TransactionOptions::default() };
+        // One that lost is run again, or not.
+        let again = self.lost.take().filter(|_| self.rng.one_in(2));
+        let options = TransactionOptions { isolation, durability: Some(level), again, ..TransactionOptions::default() };
         let Some((mut open, floors)) = self.begin_transaction(options)? else { return Ok(()) };
+        if self.wait_turn(&mut open).await? == Goes::Ended {
+            return Ok(());
+        }
         for _ in 0..self.rng.between(1, 8) {
             if self.step(&mut open).await? == Goes::Ended {
                 return Ok(());
@@ -169,6 +174,7 @@ impl Hands {
         let id = self.begin(level, writes.into_iter().collect());
         let answer = tx.commit();
         let result = self.answer(answer).await;
+        self.lost = result.as_ref().is_err_and(Error::is_lost_race).then(|| tx.number());
         let done = result.as_ref().ok().copied();
         self.settle(id, "commit", result.map(Some))?;
         let Some(commit) = done else { return Ok(()) };
@@ -176,6 +182,15 @@ impl Hands {
         let held = |read: &Read| read.kept || isolation == Isolation::StrictSerializable;
         let reads = reads.into_iter().filter(held).collect();
         self.check_reads_of(commit, floors, reads).map_err(|e| format!("a commit: {e}"))
+    }
+
+    async fn wait_turn(&mut self, open: &mut Open) -> Result<Goes, String> {
+        let Outcome::Done(turn) = self.world.judge("turn", open.tx.turn())? else { return Ok(Goes::Ended) };
+        for kept in turn {
+            let result = self.answer(kept).await;
+            let Outcome::Done(()) = self.world.judge("wait for the turn", result)? else { return Ok(Goes::Ended) };
+        }
+        Ok(Goes::On)
     }
 
     async fn step(&mut self, open: &mut Open) -> Result<Goes, String> {
