@@ -34,7 +34,7 @@ impl Failure {
 
     /// Nothing was done, for reasons of others' work: as [`crate::engine::Error::is_lost_race`].
     pub(crate) fn is_lost_race(&self) -> bool {
-        matches!(self.status(), corering_status::CORERING_ERROR_CONFLICT | corering_status::CORERING_ERROR_BUSY)
+        self.status().is_lost_race()
     }
 
     pub(crate) fn status(&self) -> corering_status {

@@ -227,6 +227,11 @@ impl corering_status {
         )
     }
 
+    /// As [`Error::is_lost_race`].
+    pub(crate) fn is_lost_race(self) -> bool {
+        matches!(self, CORERING_ERROR_CONFLICT | CORERING_ERROR_BUSY)
+    }
+
     /// The write was not acknowledged, yet may be found later.
     pub fn may_have_committed(self) -> bool {
         matches!(self, CORERING_ERROR_POISONED | CORERING_ERROR_PANIC)

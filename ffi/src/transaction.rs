@@ -219,7 +219,7 @@ impl Txn {
             };
         }
         match corering_status::from_number(answer) {
-            Some(CORERING_ERROR_CONFLICT | CORERING_ERROR_BUSY) => Ok(Attempt::Again),
+            Some(status) if status.is_lost_race() => Ok(Attempt::Again),
             Some(status) => Ok(Attempt::GaveUp(status)),
             None => Err(Failure::argument(format!(
                 "the function answered {answer}, which is no corering_status; nothing was written"
@@ -499,12 +499,9 @@ enum Attempt {
 
 /// Runs the function once, and does what it answers.
 fn attempt(txn: &Arc<Txn>, function: impl FnOnce(*mut corering_tx) -> i32) -> Result<Attempt, Failure> {
-    match txn.wait_turn() {
-        Ok(()) => {}
-        Err(failure) => {
-            txn.end();
-            return if failure.is_lost_race() { Ok(Attempt::Again) } else { Err(failure) };
-        }
+    if let Err(failure) = txn.wait_turn() {
+        txn.end();
+        return if failure.is_lost_race() { Ok(Attempt::Again) } else { Err(failure) };
     }
     let tx = object::publish::<corering_tx>(Object::Tx(Arc::clone(txn)))?;
     let answer = function(tx);

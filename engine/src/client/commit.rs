@@ -11,7 +11,7 @@ use super::{Client, Isolation, Keys, Snapshot, Transaction, TransactionOptions, 
 use crate::canary::{Canary, planted};
 use crate::error::{Error, Result};
 use crate::format::fate::{FATES, TAGS, fate_key, tag_of};
-use crate::ids::{CommitTs, Expiry, Keyspace, Kind, ShardId};
+use crate::ids::{CommitTs, Expiry, Kind, ShardId};
 use crate::lock::Guard;
 use crate::pending::{Completer, Pending};
 use crate::shard::joint::{Joint, JointProgram, Reads};
@@ -65,10 +65,7 @@ impl Check {
             if tx.is_kept_by_other(*keyspace, name, self.life.number)? {
                 return refuse(TxError::Kept { key: name[..].into() });
             }
-            if let (Isolation::Snapshot, Some(view)) = (self.isolation, &self.view)
-                && !self.kept.contains(key)
-                && tx.last_change(*keyspace, name)? > view.mark(tx.shard_of(name))
-            {
+            if !self.kept.contains(key) && self.was_written_since(tx, key)? {
                 return refuse(TxError::Changed { key: name[..].into() });
             }
         }
@@ -77,38 +74,40 @@ impl Check {
 
     /// What another attempt will wait for.
     fn note_lost(&self, tx: &Tx<'_>, writes: &BTreeMap<Key, TxWrite>) -> Result<()> {
-        let is_kept = |keyspace: &Keyspace, name: &[u8]| tx.is_kept_by_other(*keyspace, name, self.life.number);
-        let checked = |key: &Key| self.isolation == Isolation::StrictSerializable || self.kept.contains(key);
-        for ((keyspace, name), seen) in self.reads.iter().filter(|(key, _)| checked(key)) {
-            let now = tx.get(*keyspace, name)?.map(|value| value.version);
-            if now != *seen || is_kept(keyspace, name)? {
-                self.life.lose(*keyspace, name);
+        let is_kept = |(keyspace, name): &Key| tx.is_kept_by_other(*keyspace, name, self.life.number);
+        for (key, seen) in self.checked_reads() {
+            if !still_reads(tx, key, seen)? || is_kept(key)? {
+                self.life.lose(key.0, &key.1);
             }
         }
-        for (keyspace, name) in writes.keys() {
-            let mark = match (self.isolation, &self.view) {
-                (Isolation::Snapshot, Some(view)) => view.mark(tx.shard_of(name)),
-                (Isolation::Snapshot, None) | (Isolation::StrictSerializable, _) => CommitTs::MAX,
-            };
-            if is_kept(keyspace, name)? || tx.last_change(*keyspace, name)? > mark {
-                self.life.lose(*keyspace, name);
+        for key in writes.keys() {
+            if is_kept(key)? || self.was_written_since(tx, key)? {
+                self.life.lose(key.0, &key.1);
             }
         }
         Ok(())
     }
 
+    /// The reads that must still hold.
+    fn checked_reads(&self) -> impl Iterator<Item = (&Key, &Option<CommitTs>)> {
+        let all = self.isolation == Isolation::StrictSerializable;
+        self.reads.iter().filter(move |(key, _)| all || self.kept.contains(key))
+    }
+
+    /// Whether somebody wrote a key since the state that was read, which only the weaker isolation asks.
+    fn was_written_since(&self, tx: &Tx<'_>, (keyspace, name): &Key) -> Result<bool> {
+        match (self.isolation, &self.view) {
+            (Isolation::Snapshot, Some(view)) => Ok(tx.last_change(*keyspace, name)? > view.mark(tx.shard_of(name))),
+            (Isolation::Snapshot, None) | (Isolation::StrictSerializable, _) => Ok(false),
+        }
+    }
+
     /// What it read and scanned would be answered in the same way now.
     fn check_reads(&self, tx: &Tx<'_>) -> Result<()> {
         let refuse = |refusal| Err(Error::Tx(refusal));
-        for (key @ (keyspace, name), seen) in &self.reads {
-            let holds = match self.isolation {
-                Isolation::Snapshot if !self.kept.contains(key) => continue,
-                Isolation::Snapshot | Isolation::StrictSerializable => {
-                    tx.get(*keyspace, name)?.map(|value| value.version) == *seen
-                }
-            };
-            if !holds {
-                return refuse(TxError::Changed { key: name[..].into() });
+        for (key, seen) in self.checked_reads() {
+            if !still_reads(tx, key, seen)? {
+                return refuse(TxError::Changed { key: key.1[..].into() });
             }
         }
         if self.isolation == Isolation::StrictSerializable {
@@ -124,6 +123,10 @@ impl Check {
         }
         Ok(())
     }
+}
+
+fn still_reads(tx: &Tx<'_>, (keyspace, name): &Key, seen: &Option<CommitTs>) -> Result<bool> {
+    Ok(tx.get(*keyspace, name)?.map(|value| value.version) == *seen)
 }
 
 struct Commit {
@@ -160,8 +163,7 @@ impl JointProgram for Commit {
 impl Client {
     pub(super) fn commit(&self, attempted: Attempted, guards: Vec<Guard>, options: WriteOptions) -> Pending<CommitTs> {
         let Attempted { check, writes, mut places } = attempted;
-        let checked = |key: &Key| check.isolation == Isolation::StrictSerializable || check.kept.contains(key);
-        let read = check.reads.keys().filter(|key| checked(key));
+        let read = check.checked_reads().map(|(key, _)| key);
         places.extend(read.chain(writes.keys()).map(|(_, key)| self.shard_of(key)));
         if check.isolation == Isolation::StrictSerializable && !check.scans.is_empty() {
             places.extend(self.places(Keys::All).unwrap_or_default());

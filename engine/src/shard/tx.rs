@@ -256,14 +256,14 @@ impl<'a> Tx<'a> {
 
     /// The step is refused: it is answered as soon as readers see the last changes of these keys, and does not wait for more.
     pub(crate) fn refused_for<'k>(&mut self, keys: impl Iterator<Item = (Keyspace, &'k [u8])>) {
-        let behind = self.behind.get_or_insert_default();
+        let mut behind = Behind::new();
         for (keyspace, key) in keys {
-            let owner = self.world.ring.owner_of_key(key);
-            if let Some(part) = self.parts.iter().find(|part| part.shard == owner) {
-                let upto: &mut CommitTs = behind.entry(owner).or_default();
-                *upto = (*upto).max(part.state.changed_in_memory(keyspace, key));
-            }
+            // What lies on a shard that the step does not hold was not in its way.
+            let Ok(part) = self.part(key) else { continue };
+            let upto = behind.entry(part.shard).or_default();
+            *upto = (*upto).max(part.state.changed_in_memory(keyspace, key));
         }
+        self.behind = Some(behind);
     }
 
     /// Whether a key of `range` was changed after the marks given, one for each shard of the database.

@@ -49,6 +49,9 @@ const LOSERS_MAX: usize = 1024;
 
 impl Numbers {
     fn remember(&mut self, number: TxNumber, lost: Lost) {
+        if lost.keys.is_empty() {
+            return;
+        }
         self.losers += 1;
         self.lost.insert(number, (self.losers, lost));
         if self.lost.len() > LOSERS_MAX
@@ -156,9 +159,8 @@ impl Transactions {
         let mut numbers = self.numbers.lock();
         let open = numbers.open.remove(&number);
         if let Some((life, begun_ms)) = open {
-            let lost = life.lost();
-            if may_run_again && !lost.keys.is_empty() {
-                numbers.remember(number, lost);
+            if may_run_again {
+                numbers.remember(number, life.lost());
             }
             drop(numbers);
             let age_ms = self.clock.monotonic_ms().saturating_sub(begun_ms);
