@@ -45,12 +45,14 @@ pub struct Completer<T> {
 pub struct Pending<T> {
     slot: Arc<Slot<T>>,
     helper: Option<Arc<dyn Helper>>,
+    /// It found no room, and comes again.
+    pub(crate) comes_again: bool,
 }
 
 /// Both ends of an answer to come.
 pub fn pending<T>(helper: Option<Arc<dyn Helper>>) -> (Completer<T>, Pending<T>) {
     let slot = Arc::new(Slot { state: Mutex::new(State::Empty), arrived: Condvar::new() });
-    (Completer { slot: Some(Arc::clone(&slot)) }, Pending { slot, helper })
+    (Completer { slot: Some(Arc::clone(&slot)) }, Pending { slot, helper, comes_again: false })
 }
 
 impl<T> Completer<T> {
@@ -94,11 +96,17 @@ impl<T> Pending<T> {
     /// An answer that is there already.
     pub fn ready(result: Result<T>) -> Pending<T> {
         let slot = Arc::new(Slot { state: Mutex::new(State::Ready(result)), arrived: Condvar::new() });
-        Pending { slot, helper: None }
+        Pending { slot, helper: None, comes_again: false }
     }
 
     pub fn is_ready(&self) -> bool {
         matches!(*self.slot.state.lock(), State::Ready(_))
+    }
+
+    /// Whether what the calling thread asks for from now on comes behind this. If not, it may overtake it until there is an answer: a step
+    /// over several shards that found no room in one of them.
+    pub fn has_place(&self) -> bool {
+        !self.comes_again
     }
 
     /// Do in this thread what the answer waits for, as far as nobody else does it: the flush of its batch, for one. Returns without
@@ -155,7 +163,8 @@ impl<T> Pending<T> {
 impl<T: Send + 'static> Pending<T> {
     /// The answer that `f` makes of this one.
     pub fn then<U: Send + 'static>(mut self, f: impl FnOnce(T) -> Result<U> + Send + 'static) -> Pending<U> {
-        let (completer, answer) = pending(self.helper.take());
+        let (completer, mut answer) = pending(self.helper.take());
+        answer.comes_again = self.comes_again;
         self.on_ready(move |result| completer.complete(result.and_then(f)));
         answer
     }

@@ -31,6 +31,14 @@ pub enum Waiting {
 }
 
 impl Waiting {
+    fn has_place(&self) -> bool {
+        match self {
+            Waiting::Stored(pending) => pending.has_place(),
+            Waiting::Deleted(pending) => pending.has_place(),
+            Waiting::Answer(pending) => pending.has_place(),
+        }
+    }
+
     async fn answer(self) -> Result<Answer, Error> {
         match self {
             Waiting::Stored(pending) => pending.await.map(|_| Answer::Ok),
@@ -79,8 +87,8 @@ pub struct Output {
     /// Shards that have a write of ours under way.
     shards: ShardSet,
     submitted_bytes: usize,
-    /// One of the waiting is over several shards. It may have to come again, so nothing more is asked for until it is done.
-    spans: bool,
+    /// One of the waiting could be overtaken: nothing more is asked for until it is done.
+    comes_again: bool,
 }
 
 impl Output {
@@ -92,7 +100,7 @@ impl Output {
             waiting: VecDeque::new(),
             shards: ShardSet(vec![0; usize::from(shard_count).div_ceil(64)]),
             submitted_bytes: 0,
-            spans: false,
+            comes_again: false,
         }
     }
 
@@ -109,12 +117,8 @@ impl Output {
         protocol: Protocol,
         bytes: usize,
     ) {
-        let mut over = 0;
-        for shard in shards {
-            self.shards.insert(shard);
-            over += 1;
-        }
-        self.spans |= over > 1;
+        shards.for_each(|shard| self.shards.insert(shard));
+        self.comes_again |= !waiting.has_place();
         self.submitted_bytes += bytes;
         self.waiting.push_back(Entry { waiting, protocol, muted, staged: self.staged.len() });
     }
@@ -135,7 +139,7 @@ impl Output {
 
     /// Whether the waiting must be awaited before more is asked for.
     pub fn must_settle(&self) -> bool {
-        self.spans
+        self.comes_again
             || self.waiting.len() >= WAITING_MAX
             || self.submitted_bytes >= SUBMITTED_BYTES_MAX
             || self.staged.len() >= FULL_BYTES
@@ -180,7 +184,7 @@ impl Output {
         self.moved = 0;
         self.shards.clear();
         self.submitted_bytes = 0;
-        self.spans = false;
+        self.comes_again = false;
     }
 
     /// The bytes to be sent; give the buffer back with [`Output::restore`].

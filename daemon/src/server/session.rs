@@ -540,7 +540,7 @@ impl Session {
         self.wait_for_all(std::iter::once(&shard), waiting, bytes);
     }
 
-    /// A step over several shards may come behind what one of them waits for: what follows must not overtake it.
+    /// As [`Session::wait_for`], over several shards.
     pub(super) fn wait_for_all<'a>(
         &mut self,
         shards: impl IntoIterator<Item = &'a ShardId>,

@@ -6,13 +6,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::common::{Guarded, Server, until};
+use crate::common::{Guarded, Server, corering, until};
 use corering_daemon::resp::Value;
 use serde_json::Value as Json;
-
-fn corering(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_corering")).args(args).output().unwrap()
-}
 
 fn status(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)

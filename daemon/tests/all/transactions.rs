@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::common::Server;
+use crate::common::client::encode;
+use crate::common::{Server, corering};
 use corering_daemon::resp::Value;
+use serde_json::Value as Json;
 
 const ACCOUNTS: usize = 12;
 
@@ -490,4 +492,72 @@ fn a_transaction_in_one_piece() {
         assert_eq!(parts[3], Value::Array(vec![Value::Bulk(b"2".to_vec()), Value::Bulk(b"x".to_vec())]));
         assert_eq!(next(), Value::Bulk(b"2".to_vec()));
     }
+}
+
+/// Steps over both shards, and commands on one, that find no room among those of others: none overtakes another of its connection.
+#[test]
+fn what_follows_a_step_over_shards_sees_it_also_without_room() {
+    for durability in ["sync", "none"] {
+        let server = Server::start(&["--shards", "2", "--inbox-len", "16", "--durability", durability]);
+        std::thread::scope(|scope| {
+            for writer in 0..24 {
+                let server = &server;
+                scope.spawn(move || {
+                    let keys: Vec<String> = (0..6).map(|i| format!("{writer}:{i}")).collect();
+                    let mut bytes = Vec::new();
+                    let rounds = 60;
+                    for i in 0..rounds {
+                        let now = i.to_string();
+                        let mut all = vec!["MSET"];
+                        all.extend(keys.iter().flat_map(|key| [key.as_str(), &now]));
+                        bytes.extend(encode(&all));
+                        bytes.extend(encode(&["APPEND", &keys[i % 6], "+"]));
+                        bytes.extend(encode(&["SET", &keys[(i + 1) % 6], "set"]));
+                        bytes.extend(encode(&["GET", &keys[(i + 2) % 6]]));
+                        bytes.extend(encode(&["GET", &keys[i % 6]]));
+                        bytes.extend(encode(&["RENAME", &keys[i % 6], &keys[(i + 3) % 6]]));
+                        bytes.extend(encode(&["MGET", &keys[(i + 1) % 6], &keys[(i + 3) % 6], &keys[i % 6]]));
+                    }
+                    let mut client = server.client();
+                    client.send_raw(&bytes).unwrap();
+                    let (ok, bulk) = (Value::Simple(b"OK".to_vec()), |text: &str| Value::Bulk(text.into()));
+                    for i in 0..rounds {
+                        let (now, longer) = (i.to_string(), format!("{i}+"));
+                        assert_eq!(client.reply().unwrap(), ok, "MSET in round {i}");
+                        assert_eq!(client.reply().unwrap(), Value::Integer(longer.len() as i64), "APPEND in round {i}");
+                        assert_eq!(client.reply().unwrap(), ok, "SET in round {i}");
+                        assert_eq!(client.reply().unwrap(), bulk(&now), "round {i}");
+                        assert_eq!(client.reply().unwrap(), bulk(&longer), "round {i}");
+                        assert_eq!(client.reply().unwrap(), ok, "RENAME in round {i}");
+                        let seen = Value::Array(vec![bulk("set"), bulk(&longer), Value::Null]);
+                        assert_eq!(client.reply().unwrap(), seen, "round {i}");
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// A connection does not wait for each step over several shards before it asks for the next: they become durable together.
+#[test]
+fn steps_over_shards_in_a_pipeline_share_flushes() {
+    let steps = 400;
+    let mut server = Server::start(&["--shards", "2"]);
+    let mut client = server.client();
+    let mut bytes = Vec::new();
+    for i in 0..steps {
+        bytes.extend(encode(&["MSET", "a", &i.to_string(), "b", "1", "c", "2", "d", "3"]));
+    }
+    client.send_raw(&bytes).unwrap();
+    for _ in 0..steps {
+        assert_eq!(client.reply().unwrap(), Value::Simple(b"OK".to_vec()));
+    }
+    server.kill();
+    let report = corering(&["check", "--json", &server.dir().display().to_string()]);
+    let report: Json = serde_json::from_slice(&report.stdout).unwrap();
+    let shards = report["shards"].as_array().unwrap();
+    let sum = |what: &str| shards.iter().map(|shard| shard[what].as_u64().unwrap()).sum::<u64>();
+    // Each alone would be a batch on each of both shards.
+    assert!(sum("log_batches") < steps / 2, "{report}");
+    assert_eq!(sum("log_records") + sum("stage_records"), 2 * steps, "{report}");
 }

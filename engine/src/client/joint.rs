@@ -63,10 +63,10 @@ impl Client {
             Ok(guards) => guards,
             Err(error) => return Pending::ready(Err(error)),
         };
-        let (completer, answer) = self.joint_pending(&places, &guards);
+        let (completer, mut answer) = self.joint_pending(&places, &guards);
         let program = Box::new(Steps { f, finish, value: None, completer });
         let level = self.level_of(options.durability);
-        self.attempt(Joint { places, guards, program, level, reads: Reads::Latest, ends: None });
+        answer.comes_again = !self.attempt(Joint { places, guards, program, level, reads: Reads::Latest, ends: None });
         answer
     }
 
@@ -103,10 +103,11 @@ impl Client {
     }
 
     /// Take the step's shards together, in their order, and execute it. No thread waits for a shard while it holds a higher one.
-    pub(super) fn attempt(&self, joint: Joint) {
+    /// False if it found no room and comes again.
+    pub(super) fn attempt(&self, joint: Joint) -> bool {
         let held = joint.shards();
         let shards: Vec<&Arc<ShardHandle>> = held.iter().map(|shard| &self.shared.shards[shard.index()]).collect();
-        let Err((joint, shard)) = joint.attempt(&shards) else { return };
+        let Err((joint, shard)) = joint.attempt(&shards) else { return true };
         // The shard waits for room; come back behind what it has taken before.
         let (completer, answer) = pending(None::<Arc<dyn Helper>>);
         submit(&self.shared.shards[shard.index()], Request::Fence { reply: completer });
@@ -121,6 +122,7 @@ impl Client {
             // for those who asked before when its time is over.
             Err(error) => joint.program.done(Err(error)),
         });
+        false
     }
 }
 

@@ -10,7 +10,13 @@ pub use client::Client;
 #[allow(unused_imports)]
 pub use server::{Guarded, Server};
 
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
+
+/// Run the program to its end.
+pub fn corering(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_corering")).args(args).output().unwrap()
+}
 
 /// Look again and again until it holds: what another process does comes a while after its cause.
 #[track_caller]
