@@ -144,11 +144,7 @@ pub async fn spare_keeper(tasks: Rc<ShardTasks>) {
                 let sequence = wanted.filter(|(_, bytes)| old.file_bytes() > *bytes).map(|(sequence, _)| sequence);
                 off_core(&*tasks.executor, move || dir.recycle(old, sequence)).await
             }
-            (Some((sequence, bytes)), None) => {
-                let since = handle.with_core(|core| core.log().marks().appended());
-                let need = |filled| handle.with_core(|core| core.log().spare_need(since, filled));
-                dir.make_spare(&tasks.executor, sequence, bytes, &need).await.map(Some)
-            }
+            (Some((sequence, bytes)), None) => dir.make_spare(&tasks.executor, sequence, bytes).await.map(Some),
         };
         match made {
             Ok(Some(spare)) => {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::marks::Watermarks;
 use super::reread::Stretch;
-use super::segments::{Filled, Segment, SegmentDir, SegmentSet, Spare, SpareNeed};
+use super::segments::{Segment, SegmentDir, SegmentSet, Spare};
 use super::stage::{LogIdentity, SLOT_BATCH_AT, begin_slot};
 use crate::error::Error;
 use crate::format::batch::{BATCH_HEADER_LEN, BatchHeader, batch_len};
@@ -23,8 +23,11 @@ use crate::runtime::{AlignedBuf, File, IoBuf, SlotBuf, UNSYNCED_MAX};
 
 /// Half of the last segment is kept for writes that make room, at most so much: a thousand deletes, each synced alone.
 const KEPT_BYTES_MAX: u64 = 4 << 20;
-/// A spare is made so much faster than would just do, should the log come to grow faster.
-const ZEROS_FASTER: (u128, u128) = (5, 4);
+/// A short batch that is the first to reach space which was never written is written with zeros behind it, so many bytes together: the
+/// next ones find space that was. More at once takes longer each time, and no less in all.
+const AHEAD_BYTES: usize = 128 << 10;
+/// What a short batch has at most. Longer ones gain less by space that was written than the zeros for it cost.
+const SHORT_BATCH: usize = 16 << 10;
 /// Large batches built outside the stage that may wait to be written.
 const HEAP_BATCHES_MAX: usize = 2;
 
@@ -98,10 +101,20 @@ pub struct Roll {
 pub struct BatchWrite {
     pub file: Arc<dyn File>,
     pub offset: u64,
+    /// The batch, or a copy of it with zeros behind it.
     pub buf: IoBuf,
+    /// The batch itself, if `buf` has a copy.
+    pub original: Option<IoBuf>,
     pub end: Lsn,
     /// This write alone must be durable when it returns (everything before it is already).
     pub durable: bool,
+}
+
+impl BatchWrite {
+    /// Bytes of the batch.
+    pub fn batch_len(&self) -> usize {
+        self.original.as_ref().unwrap_or(&self.buf).len()
+    }
 }
 
 /// What of the last segment, if it has room for so many bytes, is kept for writes that make room.
@@ -118,6 +131,8 @@ pub struct Log {
     free: Vec<SlotBuf>,
     sealed: VecDeque<Sealed>,
     heap_batches: usize,
+    /// For batches with zeros behind them; zeros from [`SHORT_BATCH`] on. `None` before the first, and while it is written.
+    ahead: Option<AlignedBuf>,
     in_flight: bool,
     /// Nothing is written any more.
     ended: bool,
@@ -152,6 +167,7 @@ impl Log {
             free: slots,
             sealed: VecDeque::new(),
             heap_batches: 0,
+            ahead: None,
             in_flight: false,
             ended: false,
             exact_end: None,
@@ -429,14 +445,30 @@ impl Log {
         header.encode(&mut buf);
         let segment = roll.as_ref().map_or(&self.segments.active, |roll| &roll.next);
         let (file, offset) = (Arc::clone(&segment.file), segment.file_offset(header.lsn));
+        let room = segment.end().bytes_since(header.lsn);
+        let is_first = header.end().bytes_since(segment.base) > segment.written;
         let all_before_durable = roll.is_some() || self.marks.written() == self.marks.durable();
         let unsynced = header.end().bytes_since(self.marks.durable());
         let wanted = self.want_durable > self.marks.durable() && self.want_durable <= header.end()
             || unsynced >= UNSYNCED_MAX.min(self.dir.segment_bytes / 2);
         let sync = (wanted && !all_before_durable).then(|| Arc::clone(&file));
-        let write = BatchWrite { file, offset, buf, end: header.end(), durable: wanted && all_before_durable };
+        let (buf, original) = match wanted && is_first && buf.len() <= SHORT_BATCH {
+            true => (self.with_zeros(&buf, room), Some(buf)),
+            false => (buf, None),
+        };
+        let write =
+            BatchWrite { file, offset, buf, original, end: header.end(), durable: wanted && all_before_durable };
         self.in_flight = true;
         Next::Flush(FlushPlan { roll, write: Some(write), sync })
+    }
+
+    /// A copy of a short batch, with zeros behind it as far as there is room.
+    fn with_zeros(&mut self, batch: &[u8], room: u64) -> IoBuf {
+        let mut ahead = self.ahead.take().unwrap_or_else(|| AlignedBuf::zeroed(AHEAD_BYTES));
+        let (copy, rest) = ahead[..SHORT_BATCH].split_at_mut(batch.len());
+        copy.copy_from_slice(batch);
+        rest.fill(0);
+        IoBuf::heap(ahead, usize::try_from(room).map_or(AHEAD_BYTES, |room| room.min(AHEAD_BYTES)))
     }
 
     /// All steps of `plan` succeeded.
@@ -457,7 +489,17 @@ impl Log {
             if write.durable {
                 self.marks.set_durable(write.end);
             }
-            match write.buf.into_backing() {
+            let active = &mut self.segments.active;
+            let zeros = (write.buf.len() - write.batch_len()) as u64;
+            active.written = active.written.max(write.end.bytes_since(active.base) + zeros);
+            let batch = match write.original {
+                Some(batch) => {
+                    self.ahead = Some(write.buf.into_heap());
+                    batch
+                }
+                None => write.buf,
+            };
+            match batch.into_backing() {
                 Backing::Slot(slot) => self.free.push(slot),
                 Backing::Heap(_) => self.heap_batches -= 1,
             }
@@ -480,21 +522,6 @@ impl Log {
             Some(spare) => Some((spare.sequence + 1, wanted)),
             None => Some((self.last_sequence() + 1, wanted)),
         }
-    }
-
-    /// How soon the next spare is needed, which was begun when the log ended at `since`: soon if the log has gone on so fast since that it
-    /// would be full before the spare is whole.
-    pub fn spare_need(&self, since: Lsn, filled: Filled) -> SpareNeed {
-        if self.spare_bytes_wanted > 0 {
-            return SpareNeed::Now;
-        }
-        let last = self.last_segment();
-        let usable = last.end().bytes_since(self.marks.appended().min(last.end()));
-        let usable = usable.saturating_sub(kept_of(last.capacity) + 2 * self.slot_bytes() as u64);
-        let used = u128::from(self.marks.appended().bytes_since(since));
-        let (more, less) = ZEROS_FASTER;
-        let is_behind = used * u128::from(filled.left) * more > u128::from(filled.done) * u128::from(usable) * less;
-        if usable == 0 || is_behind { SpareNeed::Soon } else { SpareNeed::Later }
     }
 
     fn last_sequence(&self) -> u64 {

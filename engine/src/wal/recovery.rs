@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::segments::{SOON, Segment, SegmentDir, SegmentSet, Spare};
+use super::segments::{Segment, SegmentDir, SegmentSet, Spare};
 use super::stage::{StagedBatch, find_slots};
 use super::walk::{Apply, Known, LogReport, Piece, Walked, Walker, replay};
 use crate::canary::{Canary, planted};
@@ -67,7 +67,7 @@ pub async fn recover(
         (Some(active), spare) => (active, spare),
         (None, Some(spare)) => (repair.begin(spare, Lsn::ZERO).await?, None),
         (None, None) => {
-            let spare = dir.make_spare(executor, 1, 0, SOON).await?;
+            let spare = dir.make_spare(executor, 1, 0).await?;
             (repair.begin(spare, Lsn::ZERO).await?, None)
         }
     };
@@ -212,8 +212,8 @@ impl Repair<'_> {
         }
         let next = match segments.spare.take() {
             Some(spare) if spare.capacity >= len => spare,
-            Some(small) => self.dir.make_spare(self.executor, small.sequence + 1, len, SOON).await?,
-            None => self.dir.make_spare(self.executor, segments.active.sequence + 1, len, SOON).await?,
+            Some(small) => self.dir.make_spare(self.executor, small.sequence + 1, len).await?,
+            None => self.dir.make_spare(self.executor, segments.active.sequence + 1, len).await?,
         };
         let next = self.begin(next, end).await?;
         let mut old = std::mem::replace(&mut segments.active, next);

@@ -4,53 +4,23 @@
 //! whole by then; so what a header calls its base was durable when the header was.
 //! Crash leaves: a file that was being made, under a name of its own; a spare under the next number without a valid header of that
 //! number (never begun), or begun and empty.
-//! Segments are written once with zeros, as far as there is time, and recycled, because a write into a block that was only reserved
-//! costs twice.
+//! A file is made with space only. A write into space that was never written costs the file system twice, so the log writes zeros ahead
+//! of itself as it goes ([`Segment::written`]), and files are recycled.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::stage::LogIdentity;
 use crate::canary::{Canary, planted};
 use crate::error::{Error, Result};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, file_name, unfinished_name};
 use crate::ids::{Life, Lsn};
-use crate::runtime::{AlignedBuf, BLOCK, Executor, File, Fs, IoBuf, IoOp, OpenMode, UNSYNCED_MAX, off_core};
+use crate::runtime::{AlignedBuf, BLOCK, Executor, File, Fs, IoBuf, OpenMode, off_core};
 
 /// The first segment of a shard is small, so that small databases are; each of the next is twice as large.
 const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
-/// Bytes zeroed by one write while a segment is prepared and there is time.
-const ZERO_STEP: usize = 128 << 10;
-/// The same without pauses, if it may be wanted before it is whole. Others' durable writes wait for what is under way: beside writes of a
-/// megabyte one of 4 KiB took 5 ms, beside these half a millisecond, and beside others with pauses as long as alone.
-const ZERO_STEP_SOON: usize = 64 << 10;
-/// Between two writes while there is time.
-const ZERO_PAUSE: Duration = Duration::from_millis(1);
-
-/// How soon a spare is needed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SpareNeed {
-    /// There is time.
-    Later,
-    /// As soon as the disk can.
-    Soon,
-    /// Writers wait for it: what has no zeros yet, only space, will do.
-    Now,
-}
-
-/// How far a file is that is being filled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Filled {
-    pub done: u64,
-    pub left: u64,
-}
-
-/// Says how soon a file is needed that is so far.
-pub type NeedOf<'a> = dyn Fn(Filled) -> SpareNeed + 'a;
-pub const SOON: &NeedOf<'static> = &|_| SpareNeed::Soon;
 
 /// A file of the log with its place in it.
 #[derive(Clone)]
@@ -60,6 +30,8 @@ pub struct Segment {
     pub base: Lsn,
     /// Bytes of batches it can hold.
     pub capacity: u64,
+    /// How many of these are known to have been written before, by this use of the file or an earlier one: to write them again is cheap.
+    pub written: u64,
 }
 
 impl Segment {
@@ -84,11 +56,14 @@ pub struct Spare {
     pub file: Arc<dyn File>,
     pub sequence: u64,
     pub capacity: u64,
+    /// As [`Segment::written`].
+    pub written: u64,
 }
 
 impl Spare {
     pub fn begin_at(self, base: Lsn) -> Segment {
-        Segment { file: self.file, sequence: self.sequence, base, capacity: self.capacity }
+        let Spare { file, sequence, capacity, written } = self;
+        Segment { file, sequence, base, capacity, written }
     }
 }
 
@@ -199,29 +174,24 @@ impl SegmentDir {
         IoBuf::heap(block, SEGMENT_HEADER_LEN)
     }
 
-    /// Make a new file of zeros under this number, with room for at least `batch_bytes`, its name durable. On an error
-    /// nothing is left behind.
+    /// Make a new file under this number, with room for at least `batch_bytes`, its space and its name durable. On an error nothing is
+    /// left behind.
     ///
-    /// It gets its name when it is whole: zeros that are still on their way when this is given up, at a close or by the end of the
-    /// process, then go into a file that the next opening removes, and not over what is written there by then.
-    ///
-    /// It takes its time while there is time. Once somebody waits for it, zeros end where they are: what lies behind them reads as zeros
-    /// all the same, but each write into it costs the file system more.
-    pub async fn make_spare(
-        &self,
-        executor: &Rc<dyn Executor>,
-        sequence: u64,
-        batch_bytes: u64,
-        need: &NeedOf<'_>,
-    ) -> Result<Spare> {
+    /// It gets its name when it is whole; what is left of one that was not, after a kill, the next opening removes.
+    pub async fn make_spare(&self, executor: &Rc<dyn Executor>, sequence: u64, batch_bytes: u64) -> Result<Spare> {
         let dir = self.clone();
-        let (sequence, unfinished, file) = off_core(&**executor, move || dir.create_file(sequence)).await?;
+        off_core(&**executor, move || dir.make_spare_blocking(sequence, batch_bytes)).await
+    }
+
+    fn make_spare_blocking(&self, sequence: u64, batch_bytes: u64) -> Result<Spare> {
         // What is wanted may end inside a batch that is still being built; files hold whole blocks.
         let batch_bytes = batch_bytes.next_multiple_of(BLOCK as u64);
         let bytes = self.bytes_of(sequence).max(batch_bytes + SEGMENT_HEADER_LEN as u64);
-        self.fill(executor, file, &unfinished.path, bytes, need).await?;
-        let dir = self.clone();
-        off_core(&**executor, move || dir.name_spare(unfinished, sequence, bytes)).await
+        let (sequence, unfinished, file) = self.create_file(sequence)?;
+        let shown = self.shown(&unfinished.path);
+        file.allocate(bytes).map_err(|e| Error::io("allocate", &shown, e))?;
+        file.sync_data_blocking().map_err(|e| Error::io("sync", &shown, e))?;
+        self.name_spare(unfinished, sequence, bytes)
     }
 
     /// A file that did not exist, for the first free number from `sequence` on; only one that this made may be removed again.
@@ -244,51 +214,7 @@ impl SegmentDir {
         }
     }
 
-    /// Space, and zeros as long as there is time, durably.
-    async fn fill(
-        &self,
-        executor: &Rc<dyn Executor>,
-        file: Arc<dyn File>,
-        path: &Path,
-        bytes: u64,
-        need: &NeedOf<'_>,
-    ) -> Result<()> {
-        let shown = self.shown(path);
-        let (whole, allocated) = (Arc::clone(&file), shown.clone());
-        let allocate = move || whole.allocate(bytes).map_err(|e| Error::io("allocate", allocated, e));
-        off_core(&**executor, allocate).await?;
-        let sync = async || {
-            let done = executor.io(&file, IoOp::SyncData).await;
-            done.result.map(drop).map_err(|e| Error::io("sync", &shown, e))
-        };
-        let mut zeros = AlignedBuf::zeroed(ZERO_STEP);
-        let (mut at, mut synced) = (0, 0);
-        while at < bytes {
-            let (step, pause) = match need(Filled { done: at, left: bytes - at }) {
-                SpareNeed::Later => (ZERO_STEP, true),
-                SpareNeed::Soon => (ZERO_STEP_SOON, false),
-                SpareNeed::Now => break,
-            };
-            let len = usize::try_from(bytes - at).map_or(step, |left| left.min(step));
-            let done = executor.io(&file, IoOp::Write { offset: at, buf: IoBuf::heap(zeros, len) }).await;
-            let buf = done.written().map_err(|e| Error::io_at("write zeros to", &shown, at, e))?;
-            zeros = buf.into_heap();
-            at += len as u64;
-            if at - synced >= UNSYNCED_MAX {
-                sync().await?;
-                synced = at;
-            }
-            if pause {
-                executor.sleep(ZERO_PAUSE).await;
-            } else {
-                executor.yield_now().await;
-            }
-        }
-        // Space that has no zeros yet is to be made durable, too.
-        if synced < at || at == 0 { sync().await } else { Ok(()) }
-    }
-
-    /// Give a file that was filled its name.
+    /// Give a file that is whole its name.
     fn name_spare(&self, mut unfinished: Unfinished, sequence: u64, bytes: u64) -> Result<Spare> {
         let to = self.file_path(sequence);
         let shown = self.shown(&to);
@@ -300,7 +226,7 @@ impl SegmentDir {
         // The handle still shows the old name in messages.
         let file = self.fs.open(&to, OpenMode::Direct).map_err(|e| Error::io("open", &shown, e))?;
         unfinished.is_finished = true;
-        Ok(Spare { file, sequence, capacity: bytes - SEGMENT_HEADER_LEN as u64 })
+        Ok(Spare { file, sequence, capacity: bytes - SEGMENT_HEADER_LEN as u64, written: 0 })
     }
 
     /// Remove a spare that will not be used.
@@ -321,7 +247,9 @@ impl SegmentDir {
                 self.fs.sync_dir(&self.path).map_err(|e| Error::io("sync directory of", &shown, e))?;
                 // The handle still shows the old name in messages; open it under the new one.
                 let file = self.fs.open(&to, OpenMode::Direct).map_err(|e| Error::io("open", self.shown(&to), e))?;
-                Ok(Some(Spare { file, sequence, capacity: bytes - SEGMENT_HEADER_LEN as u64 }))
+                // One that is sealed holds as much as was used of it.
+                let written = segment.written.max(segment.capacity);
+                Ok(Some(Spare { file, sequence, capacity: bytes - SEGMENT_HEADER_LEN as u64, written }))
             }
             Some(_) | None => {
                 self.fs.remove_file(&from).map_err(|e| Error::io("remove", &shown, e))?;

@@ -360,10 +360,10 @@ impl Walker<'_> {
                     ));
                 }
                 SegmentAt::Valid(h) if h.sequence == sequence => {
-                    live.push(Segment { file, sequence, base: h.base_lsn, capacity });
+                    live.push(Segment { file, sequence, base: h.base_lsn, capacity, written: 0 });
                 }
                 SegmentAt::Valid(_) | SegmentAt::NeverWritten | SegmentAt::Unreadable => {
-                    spares.push(Spare { file, sequence, capacity });
+                    spares.push(Spare { file, sequence, capacity, written: 0 });
                 }
             }
         }

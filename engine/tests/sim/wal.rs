@@ -1,10 +1,12 @@
 //! One shard's log in the simulation: died at everywhere, it gives back a prefix that holds every answered record.
 //!
 //! Records are numbers in the order of their appends. Some are answered once durable, the others at once: a killed
-//! process may lose neither, a stopped machine only the latter. A checkpoint in the middle trims and recycles.
+//! process may lose neither, a stopped machine only the latter. A checkpoint in the middle trims and recycles. A short durable write
+//! reaches space that was never written only with zeros behind it.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corering_engine::format::batch::Frames;
@@ -13,9 +15,8 @@ use corering_engine::runtime::sim::harness::{Life, Plan, Summary, enumerate, run
 use corering_engine::runtime::sim::{CrashKind, Rng, SimConfig};
 use corering_engine::runtime::{Fs, LocalFuture, OpenMode};
 
-use corering_engine::wal::segments::SOON;
 use corering_engine::wal::stage::{SLOTS, stage_bytes};
-use corering_engine::wal::{Known, Log, LogIdentity, Next, Room, SegmentDir, flush, recover};
+use corering_engine::wal::{FlushPlan, Known, Log, LogIdentity, Next, Room, SegmentDir, flush, recover};
 use corering_engine::{Lsn, ShardId};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
@@ -57,6 +58,8 @@ struct Open {
     records: u64,
     /// Up to here a record lies beside the stage, and those after it wait for its write.
     beside: Lsn,
+    /// Up to where each file was written in this life or, if it is another's again, before.
+    written: HashMap<PathBuf, u64>,
 }
 
 fn text(e: impl std::fmt::Display) -> String {
@@ -107,7 +110,7 @@ async fn open(life: &Life<Model>) -> Result<Open, String> {
     fs.sync_dir(Path::new("log")).map_err(text)?;
     let slots = region.take_slots(SLOTS);
     let log = Log::new(dir, corering_engine::Life(root.life), slots, recovered.segments, recovered.end, from);
-    Ok(Open { log, mirror, root, records, beside: Lsn::ZERO })
+    Ok(Open { log, mirror, root, records, beside: Lsn::ZERO, written: HashMap::new() })
 }
 
 impl Open {
@@ -141,6 +144,7 @@ impl Open {
         loop {
             match self.log.begin(life.host.clock().monotonic_ns()) {
                 Next::Flush(plan) => {
+                    self.look_at(&plan)?;
                     let clock = life.host.clock();
                     let performing = flush::perform(&life.executor, &*clock, plan, 1);
                     let appending = async {
@@ -156,10 +160,32 @@ impl Open {
                 Next::NeedsSpare => {}
             }
             if let Some((sequence, bytes)) = self.log.spare_wanted() {
-                let spare = self.log.dir().make_spare(&life.executor, sequence, bytes, SOON).await.map_err(text)?;
+                let spare = self.log.dir().make_spare(&life.executor, sequence, bytes).await.map_err(text)?;
                 drop(self.log.set_spare(spare));
             }
         }
+        Ok(())
+    }
+
+    /// What lies behind a batch must be zeros, and must be there where nothing was written before.
+    fn look_at(&mut self, plan: &FlushPlan) -> Result<(), String> {
+        let Some(write) = &plan.write else { return Ok(()) };
+        let batch = write.batch_len();
+        if write.buf[batch..].iter().any(|byte| *byte != 0) {
+            return Err("not only zeros are written behind a batch".to_owned());
+        }
+        if write.original.as_ref().is_some_and(|original| original[..] != write.buf[..batch]) {
+            return Err("what is written is not the batch".to_owned());
+        }
+        let size = write.file.size().map_err(text)?;
+        let [end, whole] = [batch, write.buf.len()].map(|len| write.offset + len as u64);
+        let written = self.written.entry(write.file.path().to_path_buf()).or_default();
+        let is_short = batch <= 16 << 10 && (write.durable || plan.sync.is_some());
+        let (is_first, has_zeros) = (end > *written && end < size, whole > end);
+        if whole > size || is_short && is_first != has_zeros || !is_short && has_zeros {
+            return Err(format!("a batch of {batch} bytes at {} of {size}, {written} written: {whole}", write.offset));
+        }
+        *written = whole.max(*written);
         Ok(())
     }
 
@@ -192,7 +218,9 @@ impl Open {
         self.root.save(&mut self.mirror)?;
         for segment in self.log.trim(at) {
             let next = self.log.spare_wanted().map(|(sequence, _)| sequence);
+            let written = self.written.remove(segment.file.path());
             if let Some(spare) = self.log.dir().recycle(segment, next).map_err(text)? {
+                self.written.extend(written.map(|written| (spare.file.path().to_path_buf(), written)));
                 drop(self.log.set_spare(spare));
             }
         }
