@@ -30,7 +30,7 @@ pub async fn check(place: &Place<'_>, found: &mut ShardCheck, out: &mut Findings
     let executor: Rc<dyn Executor> = ReadOnly::executor();
     let from = place.manifest.replay_from;
     let known = Known { from, durable_floor: from, life: place.superblock.life };
-    let walker = Walker { executor: &executor, dir: &dir, known };
+    let walker = Walker { executor: &executor, dir: &dir, known, is_opening: false };
     let listed = match walker.list().await {
         Ok(listed) => listed,
         Err(error) => return out.damaged(error),

@@ -89,7 +89,7 @@ async fn stat_shard(fs: &Arc<dyn Fs>, superblock: &Superblock, shard: ShardId) -
     let dir = SegmentDir { fs: Arc::clone(fs), path: paths.wal, id, segment_bytes: BLOCK as u64, history_bytes: 0 };
     let from = manifest.replay_from;
     let known = Known { from, durable_floor: from, life: superblock.life };
-    let listed = Walker { executor: &executor, dir: &dir, known }.list().await?;
+    let listed = Walker { executor: &executor, dir: &dir, known, is_opening: false }.list().await?;
     let mut log_file_bytes = 0;
     for file in listed.live.iter().map(|s| &s.file).chain(listed.spares.iter().map(|s| &s.file)) {
         log_file_bytes += file.size().map_err(|e| Error::io("size of", file.path(), e))?;

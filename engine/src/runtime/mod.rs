@@ -130,6 +130,9 @@ pub trait File: Send + Sync {
     /// Reserve `len` bytes of disk and make the file that long. ENOSPC here leaves the file's length as it was.
     fn allocate(&self, len: u64) -> io::Result<()>;
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Return once direct writes that a process had under way when it ended have come down: the kernel lets go of its locks before
+    /// them. Where the file system waits for such writes before it reserves space (ext4 does); elsewhere this does nothing.
+    fn await_late_writes(&self) {}
     /// Map the whole file for reading. On a failing disk the process gets SIGBUS (docs/c-abi.md says so to hosts).
     fn map(&self) -> io::Result<Mapping>;
     /// For the implementation of [`Executor::io`] to find its own.

@@ -590,7 +590,7 @@ impl ShardCore {
             Ok(plan) => {
                 self.counters.flushes += 1;
                 self.stages.flush_ends(self.clock.monotonic_ns());
-                self.counters.flushed_bytes += plan.write.as_ref().map_or(0, |write| write.batch_len() as u64);
+                self.counters.flushed_bytes += plan.write.as_ref().map_or(0, |write| write.batch_len as u64);
                 let rolled = plan.roll.is_some();
                 self.log.finish(plan);
                 self.cover.durable(self.log.marks().durable());

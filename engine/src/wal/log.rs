@@ -103,18 +103,11 @@ pub struct BatchWrite {
     pub offset: u64,
     /// The batch, or a copy of it with zeros behind it.
     pub buf: IoBuf,
-    /// The batch itself, if `buf` has a copy.
-    pub original: Option<IoBuf>,
+    /// Bytes of the batch.
+    pub batch_len: usize,
     pub end: Lsn,
     /// This write alone must be durable when it returns (everything before it is already).
     pub durable: bool,
-}
-
-impl BatchWrite {
-    /// Bytes of the batch.
-    pub fn batch_len(&self) -> usize {
-        self.original.as_ref().unwrap_or(&self.buf).len()
-    }
 }
 
 /// What of the last segment, if it has room for so many bytes, is kept for writes that make room.
@@ -133,6 +126,8 @@ pub struct Log {
     heap_batches: usize,
     /// For batches with zeros behind them; zeros from [`SHORT_BATCH`] on. `None` before the first, and while it is written.
     ahead: Option<AlignedBuf>,
+    /// The batch of which such a copy is being written.
+    copied: Option<IoBuf>,
     in_flight: bool,
     /// Nothing is written any more.
     ended: bool,
@@ -168,6 +163,7 @@ impl Log {
             sealed: VecDeque::new(),
             heap_batches: 0,
             ahead: None,
+            copied: None,
             in_flight: false,
             ended: false,
             exact_end: None,
@@ -452,12 +448,13 @@ impl Log {
         let wanted = self.want_durable > self.marks.durable() && self.want_durable <= header.end()
             || unsynced >= UNSYNCED_MAX.min(self.dir.segment_bytes / 2);
         let sync = (wanted && !all_before_durable).then(|| Arc::clone(&file));
-        let (buf, original) = match wanted && is_first && buf.len() <= SHORT_BATCH {
-            true => (self.with_zeros(&buf, room), Some(buf)),
-            false => (buf, None),
-        };
+        let batch_len = buf.len();
+        if wanted && is_first && batch_len <= SHORT_BATCH {
+            let with_zeros = self.with_zeros(&buf, room);
+            self.copied = Some(std::mem::replace(&mut buf, with_zeros));
+        }
         let write =
-            BatchWrite { file, offset, buf, original, end: header.end(), durable: wanted && all_before_durable };
+            BatchWrite { file, offset, buf, batch_len, end: header.end(), durable: wanted && all_before_durable };
         self.in_flight = true;
         Next::Flush(FlushPlan { roll, write: Some(write), sync })
     }
@@ -490,9 +487,9 @@ impl Log {
                 self.marks.set_durable(write.end);
             }
             let active = &mut self.segments.active;
-            let zeros = (write.buf.len() - write.batch_len()) as u64;
+            let zeros = (write.buf.len() - write.batch_len) as u64;
             active.written = active.written.max(write.end.bytes_since(active.base) + zeros);
-            let batch = match write.original {
+            let batch = match self.copied.take() {
                 Some(batch) => {
                     self.ahead = Some(write.buf.into_heap());
                     batch

@@ -45,7 +45,7 @@ pub async fn recover(
         before.map_or(Ok(()), |(lsn, bytes, settled)| apply(Frames::of_right_bytes(lsn, &bytes, settled)))
     };
     let mut repair = Repair { executor, dir, known, report: LogReport::default() };
-    let walker = Walker { executor, dir, known };
+    let walker = Walker { executor, dir, known, is_opening: true };
     let walked = walker.walk(apply).await?;
     let Walked { trimmed, sealed, active, spares, stumps, end, exact_end, unsure, to_clear, report } = walked;
     repair.report = report;

@@ -159,6 +159,9 @@ pub struct Walker<'a> {
     pub executor: &'a Rc<dyn Executor>,
     pub dir: &'a SegmentDir,
     pub known: Known,
+    /// The log is to be gone on with: the last writes of a killed process must have come down, since they may end in zeros that would
+    /// fall on what follows.
+    pub is_opening: bool,
 }
 
 impl Reading {
@@ -340,6 +343,9 @@ impl Walker<'_> {
             let path = self.dir.file_path(sequence);
             let shown = self.dir.shown(&path);
             let file = self.dir.fs.open(&path, OpenMode::Direct).map_err(|e| Error::io("open", &shown, e))?;
+            if self.is_opening {
+                file.await_late_writes();
+            }
             let bytes = file.size().map_err(|e| Error::io("size of", &shown, e))?;
             if bytes < 2 * BLOCK as u64 {
                 // Its preparation was interrupted before it had its length.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use corering_engine::format::batch::Frames;
+use corering_engine::format::batch::{Frames, HeaderAt, decode_header};
 use corering_engine::mirror::MirrorFile;
 use corering_engine::runtime::sim::harness::{Life, Plan, Summary, enumerate, run_seeds, seeds_asked};
 use corering_engine::runtime::sim::{CrashKind, Rng, SimConfig};
@@ -170,12 +170,13 @@ impl Open {
     /// What lies behind a batch must be zeros, and must be there where nothing was written before.
     fn look_at(&mut self, plan: &FlushPlan) -> Result<(), String> {
         let Some(write) = &plan.write else { return Ok(()) };
-        let batch = write.batch_len();
+        let batch = write.batch_len;
         if write.buf[batch..].iter().any(|byte| *byte != 0) {
             return Err("not only zeros are written behind a batch".to_owned());
         }
-        if write.original.as_ref().is_some_and(|original| original[..] != write.buf[..batch]) {
-            return Err("what is written is not the batch".to_owned());
+        let HeaderAt::Valid(header) = decode_header(&write.buf) else { return Err("no batch is written".to_owned()) };
+        if header.len() != batch || header.end() != write.end {
+            return Err(format!("what is written is not the batch that ends at {}", write.end));
         }
         let size = write.file.size().map_err(text)?;
         let [end, whole] = [batch, write.buf.len()].map(|len| write.offset + len as u64);
