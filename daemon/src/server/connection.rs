@@ -146,7 +146,8 @@ async fn run_one(server: &ShardServer, session: &mut Session, request: Request<'
         session.settle().await;
         server.room.available().await;
     }
-    if let Handler::Later(_) = entry.command.handler {
+    // A message must not be heard before what was asked for before it can be seen.
+    if matches!(entry.command.handler, Handler::Later(_)) || entry.command.flags.has(Flags::PUBSUB) {
         session.settle().await;
     }
     let outcome = transaction::run(session, entry, request).await;

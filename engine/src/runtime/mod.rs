@@ -131,8 +131,10 @@ pub trait File: Send + Sync {
     fn allocate(&self, len: u64) -> io::Result<()>;
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Return once direct writes that a process had under way when it ended have come down: the kernel lets go of its locks before
-    /// them. Where the file system waits for such writes before it reserves space (ext4 does); elsewhere this does nothing.
-    fn await_late_writes(&self) {}
+    /// them. False if the file system cannot reserve space, behind which it would wait for such writes.
+    fn await_late_writes(&self) -> bool {
+        true
+    }
     /// Map the whole file for reading. On a failing disk the process gets SIGBUS (docs/c-abi.md says so to hosts).
     fn map(&self) -> io::Result<Mapping>;
     /// For the implementation of [`Executor::io`] to find its own.

@@ -30,7 +30,8 @@ pub struct Segment {
     pub base: Lsn,
     /// Bytes of batches it can hold.
     pub capacity: u64,
-    /// How many of these are known to have been written before, by this use of the file or an earlier one: to write them again is cheap.
+    /// How many of these were written before, by this use of the file or an earlier one, and are cheap to write again. All of them where
+    /// the file system cannot reserve space: its files are filled when they are made, and the next opening could not wait for zeros.
     pub written: u64,
 }
 
@@ -226,7 +227,9 @@ impl SegmentDir {
         // The handle still shows the old name in messages.
         let file = self.fs.open(&to, OpenMode::Direct).map_err(|e| Error::io("open", &shown, e))?;
         unfinished.is_finished = true;
-        Ok(Spare { file, sequence, capacity: bytes - SEGMENT_HEADER_LEN as u64, written: 0 })
+        let capacity = bytes - SEGMENT_HEADER_LEN as u64;
+        let written = if file.await_late_writes() { 0 } else { capacity };
+        Ok(Spare { file, sequence, capacity, written })
     }
 
     /// Remove a spare that will not be used.

@@ -343,9 +343,7 @@ impl Walker<'_> {
             let path = self.dir.file_path(sequence);
             let shown = self.dir.shown(&path);
             let file = self.dir.fs.open(&path, OpenMode::Direct).map_err(|e| Error::io("open", &shown, e))?;
-            if self.is_opening {
-                file.await_late_writes();
-            }
+            let may_go_ahead = self.is_opening && file.await_late_writes();
             let bytes = file.size().map_err(|e| Error::io("size of", &shown, e))?;
             if bytes < 2 * BLOCK as u64 {
                 // Its preparation was interrupted before it had its length.
@@ -353,6 +351,7 @@ impl Walker<'_> {
                 continue;
             }
             let capacity = bytes / BLOCK as u64 * BLOCK as u64 - SEGMENT_HEADER_LEN as u64;
+            let written = if may_go_ahead { 0 } else { capacity };
             let block = self.read(&file, 0, SEGMENT_HEADER_LEN).await?;
             match segment::decode(&block) {
                 SegmentAt::Valid(h) if h.db_id != self.dir.id.db_id || h.shard != self.dir.id.shard => {
@@ -366,10 +365,10 @@ impl Walker<'_> {
                     ));
                 }
                 SegmentAt::Valid(h) if h.sequence == sequence => {
-                    live.push(Segment { file, sequence, base: h.base_lsn, capacity, written: 0 });
+                    live.push(Segment { file, sequence, base: h.base_lsn, capacity, written });
                 }
                 SegmentAt::Valid(_) | SegmentAt::NeverWritten | SegmentAt::Unreadable => {
-                    spares.push(Spare { file, sequence, capacity, written: 0 });
+                    spares.push(Spare { file, sequence, capacity, written });
                 }
             }
         }

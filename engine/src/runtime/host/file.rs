@@ -141,11 +141,9 @@ impl File for HostFile {
         self.file.set_len(len)
     }
 
-    fn await_late_writes(&self) {
+    fn await_late_writes(&self) -> bool {
         // Space that is there already is reserved once more, which changes nothing, behind all direct writes to the file.
-        if let Ok(len @ 1..) = self.size() {
-            let _ = sys::allocate(&self.file, 0, len);
-        }
+        self.size().and_then(|len| if len > 0 { sys::allocate(&self.file, 0, len) } else { Ok(()) }).is_ok()
     }
 
     fn map(&self) -> io::Result<Mapping> {

@@ -83,7 +83,12 @@ impl State {
                 self.write_parts(ino, offset, data);
                 return Err(eio());
             }
-            Some(Fault::ShortWrite) if data.len() >= SECTOR => self.rng_faults.index(data.len() / SECTOR) * SECTOR,
+            Some(Fault::ShortWrite) if data.len() >= SECTOR => {
+                // As often near the beginning as near the end: a long write may end in what nobody misses.
+                let sectors = data.len() / SECTOR;
+                let most = 1 << self.rng_faults.index(sectors.ilog2() as usize + 1);
+                self.rng_faults.index(most) * SECTOR
+            }
             _ => data.len(),
         };
         let offset = match fault {
